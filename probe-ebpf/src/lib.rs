@@ -1,0 +1,2 @@
+//! Empty: it exists so that the package has a library target, which workspace tools expect.
+#![no_std]

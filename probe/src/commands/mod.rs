@@ -1,0 +1,1 @@
+//! One file per command: gather, judge, report, nothing else.

@@ -1,0 +1,1 @@
+//! The only place that names aya: programs loaded, attached and read.

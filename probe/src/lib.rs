@@ -1,0 +1,14 @@
+//! caliprobe shows where pod traffic of a Calico node in IPIP mode is lost, why, and what to type.
+//!
+//! Data flows one way: `sources` and `kernel` read the machine, a [`sample`] holds what they read, the
+//! [`model`] names it, [`causes`] judge it, the [`report`] says it. `probing` sends and follows probes.
+
+pub mod causes;
+pub mod commands;
+pub mod kernel;
+pub mod model;
+pub mod observation;
+pub mod probing;
+pub mod report;
+pub mod sample;
+pub mod sources;

@@ -1,0 +1,118 @@
+//! What was sent, and where it was seen: the facts that `diagnose` adds to a sample. Serialisable, so that a
+//! diagnosis can be judged again from a file.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::sample::NetfilterHook;
+
+/// Which traffic is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Follow {
+    /// Packets whose ICMP or UDP payload starts with these bytes, errors that quote them included.
+    Cookie([u8; 16]),
+    /// Packets between two addresses, in either direction, behind at most one IPIP header.
+    Pair { source: Ipv4Addr, target: Ipv4Addr },
+}
+
+/// One packet seen by a packet tap of a device, from its inner IPv4 header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sighting {
+    /// The device of the tap.
+    pub link: u32,
+    /// Whether the packet left through the device, rather than came in by it.
+    pub outgoing: bool,
+    /// Outer source and destination where the packet was behind an IPIP header.
+    pub outer: Option<(Ipv4Addr, Ipv4Addr)>,
+    pub packet: PacketId,
+    /// `skb->mark`; `None` where the tap cannot see it.
+    pub mark: Option<u32>,
+    /// `skb->skb_iif`: the device by which it entered this namespace, 0 for none; `None` where the tap
+    /// cannot see it.
+    pub ingress_link: Option<u32>,
+    /// Bytes from the (outer) IPv4 header on.
+    pub length: u32,
+}
+
+/// What identifies one followed packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PacketId {
+    pub source: Ipv4Addr,
+    pub destination: Ipv4Addr,
+    /// IPv4 protocol number.
+    pub protocol: u8,
+    pub kind: PacketKind,
+    /// Which of the senders' flows it belongs to: the byte behind the cookie; 0 when pairs are followed.
+    pub flow: u8,
+    /// The number of the probe, from the two bytes behind the flow; 0 when pairs are followed.
+    pub sequence: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PacketKind {
+    EchoRequest,
+    EchoReply,
+    /// An ICMP error that quotes a followed packet; its addresses are the error's own.
+    IcmpError {
+        icmp_type: u8,
+        code: u8,
+    },
+    Other,
+}
+
+/// In whose network namespace a packet was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DropNamespace {
+    /// The namespace that is being diagnosed.
+    Own,
+    /// Another one: a pod's, as far as followed packets go.
+    Other,
+    /// The socket buffer named none (pitfall: `skb->dev` is not always a device).
+    Unknown,
+}
+
+/// One followed packet freed as a drop (`skb:kfree_skb`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropSighting {
+    /// Name of the drop reason without its prefix, from the kernel's BTF; `None` where the kernel has none.
+    pub reason: Option<String>,
+    /// The function that freed it, without compiler suffixes; `None` where kallsyms did not tell.
+    pub symbol: Option<String>,
+    /// `skb->dev`, where it is a device.
+    pub link: Option<u32>,
+    pub ingress_link: u32,
+    pub mark: u32,
+    pub namespace: DropNamespace,
+    /// The hook whose rules dropped it, from the kernel stack.
+    pub hook: Option<NetfilterHook>,
+    pub outer: Option<(Ipv4Addr, Ipv4Addr)>,
+    pub packet: PacketId,
+}
+
+/// What became of one probe, as its sender saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeOutcome {
+    pub flow: u8,
+    pub sequence: u16,
+    /// Microseconds from sending to the answer; `None` without an answer.
+    pub round_trip_us: Option<u64>,
+    /// The error of the send call, as its symbolic name (`EINVAL`).
+    pub send_error: Option<String>,
+    /// Who answered with an ICMP error, and which.
+    pub icmp_error: Option<(Ipv4Addr, u8, u8)>,
+}
+
+/// Everything that one diagnosis saw.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    pub probes: Vec<ProbeOutcome>,
+    /// In the order in which they were seen.
+    pub sightings: Vec<Sighting>,
+    pub drops: Vec<DropSighting>,
+    /// What could not be observed, and why (no eBPF, no BTF, events lost).
+    pub limits: Vec<(String, String)>,
+}

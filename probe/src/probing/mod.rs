@@ -1,0 +1,1 @@
+//! Probes sent from a pod or the host, and followed.

@@ -1,0 +1,233 @@
+//! The JSON contract of `diagnose` and `check`: fields may be added, never renamed; values are kebab-case.
+
+use std::net::Ipv4Addr;
+
+use serde::Serialize;
+
+/// The version that the documents carry.
+pub const SCHEMA_VERSION: u32 = 1;
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Document {
+    pub schema_version: u32,
+    pub command: &'static str,
+    pub version: &'static str,
+    /// RFC 3339, UTC.
+    pub time: String,
+    pub node: Node,
+    pub verdict: Verdict,
+    pub target: Target,
+    pub source: Source,
+    pub lost_at: Option<Place>,
+    pub probes: Probes,
+    pub findings: Vec<Finding>,
+    pub path: Vec<PathPoint>,
+    pub not_seen: Vec<NotSeen>,
+    pub next: Vec<Next>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Node {
+    pub name: String,
+    /// The node's address that peers use; absent where no route or set told it.
+    pub address: Option<Ipv4Addr>,
+    pub kernel: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    Reachable,
+    BlackHole,
+    Degraded,
+    Denied,
+    Unknown,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Target {
+    pub address: Ipv4Addr,
+    /// `namespace/name`, where the CNI cache or the interface's name told it.
+    pub pod: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceKind {
+    Pod,
+    Host,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Source {
+    pub kind: SourceKind,
+    pub address: Option<Ipv4Addr>,
+    pub interface: Option<String>,
+    /// Whether the probe chose it, rather than the caller.
+    pub chosen: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// Towards the target.
+    Forward,
+    /// The answer.
+    Return,
+}
+
+/// The stages of a packet's way, in the order in which it passes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    Pod,
+    PodLink,
+    Routing,
+    Netfilter,
+    Neighbour,
+    Tunnel,
+    Underlay,
+    Decap,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Place {
+    pub node: String,
+    /// Absent where one end alone cannot tell.
+    pub direction: Option<Direction>,
+    pub stage: Stage,
+    pub device: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Probes {
+    pub sent: u32,
+    pub answered: u32,
+    /// Median of the answered probes, microseconds.
+    pub rtt_us: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    Info,
+    Warning,
+    Critical,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Certainty {
+    Proven,
+    Inferred,
+}
+
+/// One cause, with what shows it and what mends it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    pub cause: crate::causes::Cause,
+    pub severity: Severity,
+    pub certainty: Certainty,
+    pub subject: Subject,
+    /// One sentence without a full stop; it stands in the first line.
+    pub summary: String,
+    pub evidence: Vec<Evidence>,
+    pub fix: Vec<Fix>,
+    pub explained_by: Vec<Finding>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Subject {
+    pub kind: SubjectKind,
+    pub value: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SubjectKind {
+    Route,
+    Block,
+    Pod,
+    Peer,
+    Interface,
+    Sysctl,
+    Chain,
+    Address,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EvidenceSource {
+    Route,
+    Drop,
+    Counter,
+    Neighbour,
+    Sysctl,
+    Link,
+    Bird,
+    Rule,
+    Probe,
+    File,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Evidence {
+    pub source: EvidenceSource,
+    pub text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FixKind {
+    /// At the owner of what is wrong.
+    Cure,
+    /// Works now; the text says who undoes it and when.
+    Stopgap,
+    /// Shows whether the finding holds, or whether it is gone.
+    Confirm,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fix {
+    pub run: String,
+    /// A node's name or address, or `kubectl`.
+    pub on: String,
+    pub kind: FixKind,
+    pub changes: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PathPoint {
+    pub point: Point,
+    pub direction: Direction,
+    pub node: String,
+    pub device: String,
+    pub packets: u32,
+    pub bytes: u64,
+}
+
+/// Where the probes can see a packet pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Point {
+    FromPod,
+    ToTunnel,
+    ToWire,
+    FromWire,
+    FromTunnel,
+    ToPod,
+    /// Pod traffic that left, or came in, by another device without encapsulation.
+    Bare,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NotSeen {
+    pub what: String,
+    pub why: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Next {
+    pub node: String,
+    pub command: String,
+}

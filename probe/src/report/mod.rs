@@ -1,0 +1,3 @@
+//! Findings made into what a person or a program reads.
+
+pub mod document;

@@ -1,0 +1,367 @@
+//! Raw facts of one node at one moment. Nothing here is derived; everything is serialisable, and a saved
+//! sample is judged exactly as a live one is.
+//!
+//! Addresses are `Ipv4Addr`; marks, flags and indices are in host byte order; counters are cumulative since
+//! the kernel object was made.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+/// The version of this format. Fields may be added without a new version.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// A fact that may be out of reach; then the reason is kept, and nothing stands in for the value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fact<T> {
+    Known(T),
+    /// Why it could not be read, as a person would say it.
+    Absent(String),
+}
+
+impl<T> Fact<T> {
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(value) => Some(value),
+            Self::Absent(_) => None,
+        }
+    }
+
+    /// Why the fact is absent; `None` where it is known.
+    pub fn absent(&self) -> Option<&str> {
+        match self {
+            Self::Known(_) => None,
+            Self::Absent(why) => Some(why),
+        }
+    }
+
+    /// Keeps the error's whole chain as the reason.
+    pub fn from_result(result: anyhow::Result<T>) -> Self {
+        match result {
+            Ok(value) => Self::Known(value),
+            Err(error) => Self::Absent(format!("{error:#}")),
+        }
+    }
+}
+
+impl<T> Default for Fact<T> {
+    fn default() -> Self {
+        Self::Absent("not read".to_owned())
+    }
+}
+
+/// Everything that one look at a node gathers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    pub format_version: u32,
+    /// RFC 3339, UTC.
+    pub time: String,
+    pub node: NodeIdentity,
+    pub links: Vec<Link>,
+    pub addresses: Vec<Address>,
+    /// IPv4 routes of all tables.
+    pub routes: Vec<Route>,
+    pub rules: Vec<Rule>,
+    pub next_hops: Vec<NextHop>,
+    pub neighbours: Vec<Neighbour>,
+    pub sysctls: Sysctls,
+    /// Pool CIDRs and node addresses, as Felix keeps them in sets.
+    #[serde(default)]
+    pub sets: FelixSets,
+    /// Base chains of every IPv4 rule set in the kernel.
+    #[serde(default)]
+    pub base_chains: Fact<Vec<BaseChain>>,
+    /// Results that the container runtime cached for the pods that it set up.
+    #[serde(default)]
+    pub cni_results: Fact<Vec<CniResult>>,
+    /// Kernel counters of this network namespace by name, from `/proc/net/snmp` and `/proc/net/netstat`,
+    /// such as `IpExt.InNoRoutes`.
+    #[serde(default)]
+    pub counters: BTreeMap<String, u64>,
+    /// Pools that the caller named; they win over every other source.
+    #[serde(default)]
+    pub given_pools: Vec<Ipv4Net>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeIdentity {
+    /// The kernel's host name.
+    pub hostname: String,
+    /// `uname -r`.
+    pub kernel: String,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+    /// Inode of the network namespace that was read.
+    pub network_namespace: u64,
+    /// `/var/lib/calico/nodename`.
+    #[serde(default)]
+    pub calico_node_name: Fact<String>,
+    /// `/var/lib/calico/mtu`: the MTU that Calico gives to pods.
+    #[serde(default)]
+    pub calico_mtu: Fact<u32>,
+}
+
+/// A network device, from `RTM_GETLINK`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    pub index: u32,
+    pub name: String,
+    /// `IFLA_INFO_KIND`: `veth`, `bridge`, `ipip`, `vlan`, `bond` …; `None` for physical devices and `lo`.
+    pub kind: Option<String>,
+    /// `ARPHRD_*` of `linux/if_arp.h`: 1 Ethernet, 768 IPIP tunnel, 772 loopback.
+    pub link_layer_type: u16,
+    /// `IFF_UP`: set up by the administrator.
+    pub up: bool,
+    /// `IFF_LOWER_UP`: the carrier is there.
+    pub carrier: bool,
+    /// `IFF_RUNNING`.
+    pub running: bool,
+    /// Bytes.
+    pub mtu: u32,
+    /// Link-layer address, as `ee:ee:ee:ee:ee:ee`; `None` where the device has none.
+    pub hardware_address: Option<String>,
+    /// `IFLA_MASTER`: the bridge or bond that this device is a port of.
+    pub master: Option<u32>,
+    /// `IFLA_LINK`: index of the lower device or of a veth's peer, in the namespace that `peer_namespace` names.
+    pub lower: Option<u32>,
+    /// `IFLA_LINK_NETNSID`: identifies the peer's network namespace within this one.
+    pub peer_namespace: Option<i32>,
+    pub statistics: LinkStatistics,
+}
+
+/// `rtnl_link_stats64`; packets are socket buffers, not segments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkStatistics {
+    pub rx_packets: u64,
+    pub tx_packets: u64,
+    pub rx_bytes: u64,
+    pub tx_bytes: u64,
+    pub rx_errors: u64,
+    pub tx_errors: u64,
+    pub rx_dropped: u64,
+    pub tx_dropped: u64,
+    /// On `tunl0`: the packets whose outer destination is the tunnel itself (`net/ipv4/ip_tunnel.c`).
+    pub collisions: u64,
+    pub rx_missed_errors: u64,
+    /// On `tunl0`: the packets whose outer destination had no route (`net/ipv4/ip_tunnel.c`).
+    pub tx_carrier_errors: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    pub link: u32,
+    /// `IFA_LOCAL`.
+    pub address: Ipv4Addr,
+    pub prefix_length: u8,
+    /// `RT_SCOPE_*` as the kernel numbers it: 0 universe, 253 link, 254 host.
+    pub scope: u8,
+}
+
+/// `RTN_*` of `linux/rtnetlink.h`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RouteKind {
+    #[default]
+    Unicast,
+    Local,
+    Broadcast,
+    Anycast,
+    Multicast,
+    Blackhole,
+    Unreachable,
+    Prohibit,
+    Throw,
+    Nat,
+    Other(u8),
+}
+
+/// One IPv4 route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    pub destination: Ipv4Net,
+    pub kind: RouteKind,
+    /// 254 main, 255 local, 253 default.
+    pub table: u32,
+    /// `RTPROT_*`: 2 kernel, 3 boot, 4 static, 12 BIRD, 80 Felix' default for its own routes.
+    pub protocol: u8,
+    /// `RT_SCOPE_*`: 0 universe, 253 link, 254 host.
+    pub scope: u8,
+    /// `RTA_PRIORITY`; 0 is the best.
+    pub metric: u32,
+    /// Type of service that the route is limited to; 0 for every one.
+    pub tos: u8,
+    /// `RTA_PREFSRC`.
+    pub preferred_source: Option<Ipv4Addr>,
+    /// `RTAX_MTU`, bytes.
+    pub mtu: Option<u32>,
+    /// `RTA_NH_ID`: a next-hop object carries the hops.
+    pub next_hop_id: Option<u32>,
+    /// One for an ordinary route, several for multipath, none for a blackhole.
+    pub hops: Vec<Hop>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hop {
+    pub gateway: Option<Ipv4Addr>,
+    /// `RTA_OIF`.
+    pub link: Option<u32>,
+    /// `RTNH_F_ONLINK`.
+    pub onlink: bool,
+    /// `RTNH_F_DEAD`: the device is down.
+    pub dead: bool,
+    /// `RTNH_F_LINKDOWN`: the device has no carrier.
+    pub link_down: bool,
+    /// Weight among the hops of a multipath route; 1 is the least.
+    pub weight: u16,
+}
+
+/// What a rule does with a packet that it matches, `FR_ACT_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RuleAction {
+    LookUp(u32),
+    /// Continues at the rule with this priority.
+    Goto(u32),
+    Nop,
+    Blackhole,
+    Unreachable,
+    Prohibit,
+    Other(u8),
+}
+
+/// One routing rule, in the kernel's order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    pub priority: u32,
+    pub source: Option<Ipv4Net>,
+    pub destination: Option<Ipv4Net>,
+    pub input_interface: Option<String>,
+    pub output_interface: Option<String>,
+    pub mark: u32,
+    pub mark_mask: u32,
+    pub tos: u8,
+    /// `FIB_RULE_INVERT`.
+    pub invert: bool,
+    /// `FRA_SUPPRESS_PREFIXLEN`: routes with at most this prefix length do not count.
+    pub suppress_prefix_length: Option<u32>,
+    /// What this program does not evaluate, by the attribute's name; a rule with any of these makes a
+    /// look-up undecided.
+    pub unsupported: Vec<String>,
+    pub action: RuleAction,
+}
+
+/// A next-hop object (`ip nexthop`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextHop {
+    pub id: u32,
+    pub blackhole: bool,
+    pub hop: Hop,
+    /// Members of a group, by id and weight; empty for a single next hop.
+    pub group: Vec<(u32, u16)>,
+}
+
+/// `NUD_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NeighbourState {
+    None,
+    Incomplete,
+    Reachable,
+    Stale,
+    Delay,
+    Probe,
+    Failed,
+    NoArp,
+    Permanent,
+    Other(u16),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Neighbour {
+    pub link: u32,
+    pub address: Ipv4Addr,
+    pub state: NeighbourState,
+    pub hardware_address: Option<String>,
+}
+
+/// The settings of `net.ipv4.conf` that decide over forwarding, as `/proc/sys` holds them; `None` where the
+/// file cannot be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sysctls {
+    /// `net.ipv4.ip_forward`.
+    pub ip_forward: Option<bool>,
+    /// `net.ipv4.fib_multipath_hash_policy`.
+    pub fib_multipath_hash_policy: Option<u8>,
+    /// By interface name; `all` and `default` among them.
+    pub interfaces: BTreeMap<String, InterfaceSysctls>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceSysctls {
+    pub forwarding: Option<bool>,
+    /// 0 off, 1 strict, 2 loose; the effective value is the larger of this and `all`'s.
+    pub rp_filter: Option<u8>,
+    pub proxy_arp: Option<bool>,
+}
+
+/// What Felix writes into ipsets (or nft sets) for every node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FelixSets {
+    /// `cali40all-ipam-pools`, newer `cali40network-ip-pools`: every pool.
+    pub pools: Fact<Vec<Ipv4Net>>,
+    /// `cali40masq-ipam-pools`: pools whose traffic to the outside is masqueraded.
+    pub masquerade_pools: Fact<Vec<Ipv4Net>>,
+    /// `cali40all-hosts-net`: every node's address, this one's included; exists only with IPIP.
+    pub hosts: Fact<Vec<Ipv4Net>>,
+}
+
+/// Which kernel interface holds a rule set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RuleSetBackend {
+    /// `ip_tables`, as `iptables-legacy` writes it.
+    Legacy,
+    /// `nf_tables`, as `iptables-nft` and `nft` write it.
+    NfTables,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetfilterHook {
+    Prerouting,
+    Input,
+    Forward,
+    Output,
+    Postrouting,
+}
+
+/// A chain that hangs on a netfilter hook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseChain {
+    pub backend: RuleSetBackend,
+    pub table: String,
+    pub chain: String,
+    pub hook: NetfilterHook,
+    pub priority: i32,
+    /// Whether a packet that no rule decided over is dropped.
+    pub policy_drops: bool,
+    /// Packets that met the policy; `None` where the chain does not count.
+    pub policy_packets: Option<u64>,
+    /// Rules in the chain itself.
+    pub rules: u32,
+}
+
+/// One cached result of a CNI plug-in (libcni), for the pod network's interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CniResult {
+    pub namespace: Option<String>,
+    pub pod: Option<String>,
+    pub container_id: String,
+    /// The host's end, a `cali*`.
+    pub host_interface: Option<String>,
+    pub addresses: Vec<Ipv4Addr>,
+    /// Path of the network namespace, where the runtime wrote it.
+    pub network_namespace: Option<String>,
+}
