@@ -76,6 +76,9 @@ pub struct Sample {
     /// Results that the container runtime cached for the pods that it set up.
     #[serde(default)]
     pub cni_results: Fact<Vec<CniResult>>,
+    /// What pods' own ends of their veths look like, for those that a diagnosis had to look at.
+    #[serde(default)]
+    pub pod_interfaces: Vec<PodInterface>,
     /// Kernel counters of this network namespace by name, from `/proc/net/snmp` and `/proc/net/netstat`,
     /// such as `IpExt.InNoRoutes`.
     #[serde(default)]
@@ -364,4 +367,16 @@ pub struct CniResult {
     pub addresses: Vec<Ipv4Addr>,
     /// Path of the network namespace, where the runtime wrote it.
     pub network_namespace: Option<String>,
+}
+
+/// A pod's end of its veth, as the pod's network namespace shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodInterface {
+    /// Index of the host's end.
+    pub link: u32,
+    /// Name of the pod's end, normally `eth0`.
+    pub name: String,
+    pub up: bool,
+    pub carrier: bool,
+    pub addresses: Vec<Ipv4Addr>,
 }

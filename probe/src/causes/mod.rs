@@ -1,5 +1,19 @@
 //! Evidence made into findings. Pure: a sample and an observation in, findings out.
 
+pub mod beyond;
+pub mod case;
+pub mod drop_kind;
+pub mod inbound;
+pub mod neighbour;
+pub mod netfilter;
+pub mod path;
+pub mod pod;
+pub mod routing;
+pub mod sender;
+pub mod trail;
+pub mod tunnel;
+pub mod verdict;
+
 use serde::Serialize;
 
 /// Every cause that the probe can name. The kebab-case code is a contract; codes are added, never renamed.
@@ -116,4 +130,11 @@ pub enum Cause {
     IptablesBackendMix,
     /// Calico's eBPF or VPP dataplane, WireGuard, or a VXLAN pool is in use, so this node's path is another one.
     DataplaneUnsupported,
+}
+
+impl Cause {
+    /// The stable code, as the documents carry it.
+    pub fn code(self) -> String {
+        serde_json::to_value(self).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+    }
 }

@@ -1,1 +1,9 @@
 //! Probes sent from a pod or the host, and followed.
+//!
+//! This room is beside `sources` because it does more than read: it sends packets of its own. Nothing else of
+//! the machine is changed.
+
+pub mod cookie;
+pub mod echo;
+pub mod follow;
+pub mod icmp;

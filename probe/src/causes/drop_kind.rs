@@ -1,0 +1,67 @@
+//! What kind of place a drop is, from its reason where the kernel gives one, else from the function that freed
+//! the packet. Names, never numbers: the numbers move even inside a stable series.
+
+use crate::{observation::DropSighting, sample::NetfilterHook};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropKind {
+    /// Reverse-path validation refused the source.
+    ReversePath,
+    /// The route look-up ended in an error: no route, blackhole, unreachable, prohibit, forwarding off.
+    RouteLookUp,
+    /// Rules of a hook; `None` where the stack did not tell which.
+    Netfilter(Option<NetfilterHook>),
+    /// The neighbour did not answer, or there was no room for it.
+    Neighbour,
+    /// The tunnel device could not send the encapsulated packet.
+    TunnelEntry,
+    /// No tunnel device took the encapsulated packet that arrived.
+    TunnelReceive,
+    /// The receiving side of a veth refused the frame, or a bridge had no port for it.
+    Device,
+    /// A socket had no use for it: no fault of the path.
+    Socket,
+    Other,
+}
+
+impl DropKind {
+    pub fn of(drop: &DropSighting) -> Self {
+        let reason = drop.reason.as_deref().unwrap_or_default();
+        let symbol = drop.symbol.as_deref().unwrap_or_default();
+        match reason {
+            "IP_RPFILTER" => return Self::ReversePath,
+            "IP_INNOROUTES" | "IP_INADDRERRORS" | "IP_OUTNOROUTES" | "IP_LOCAL_SOURCE" | "IP_INVALID_SOURCE" => {
+                return Self::RouteLookUp;
+            }
+            "NETFILTER_DROP" => return Self::Netfilter(drop.hook),
+            "NEIGH_FAILED" | "NEIGH_CREATEFAIL" | "NEIGH_QUEUEFULL" | "NEIGH_DEAD" => return Self::Neighbour,
+            "NO_SOCKET" | "SOCKET_FILTER" | "SOCKET_RCVBUFF" => return Self::Socket,
+            _ => {}
+        }
+        if drop.hook.is_some() {
+            return Self::Netfilter(drop.hook);
+        }
+        match symbol {
+            "ip_error" => Self::RouteLookUp,
+            "ip_rcv_finish_core" | "ip_rcv_finish" | "fib_validate_source" => Self::ReversePath,
+            "nf_hook_slow" | "nf_hook_slow_list" => Self::Netfilter(None),
+            "neigh_invalidate" | "arp_error_report" | "__neigh_event_send" | "neigh_timer_handler" => Self::Neighbour,
+            "ip_tunnel_xmit" | "iptunnel_xmit" | "ipip_tunnel_xmit" | "ip_md_tunnel_xmit" => Self::TunnelEntry,
+            "tunnel4_rcv" | "tunnel64_rcv" | "ip_tunnel_rcv" | "ipip_tunnel_rcv" | "ipip_rcv" => Self::TunnelReceive,
+            "br_dev_xmit" | "__dev_forward_skb" | "__dev_forward_skb2" | "veth_xmit" | "__dev_queue_xmit" => {
+                Self::Device
+            }
+            "icmp_rcv" | "ping_rcv" | "raw_rcv" | "raw_rcv_skb" => Self::Socket,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// A drop as a person reads it.
+pub fn describe(drop: &DropSighting) -> String {
+    let function = drop.symbol.as_deref().unwrap_or("a function that kallsyms does not name");
+    match &drop.reason {
+        Some(reason) => format!("dropped in {function} ({reason})"),
+        None => format!("dropped in {function} (this kernel gives no reason)"),
+    }
+}

@@ -1,0 +1,96 @@
+//! The points that packets of a case must pass on this node, and how many passed each.
+
+use std::collections::BTreeSet;
+
+use super::{
+    case::{Case, Sender},
+    tunnel::TUNNEL,
+};
+use crate::report::document::{Direction, PathPoint, Point};
+
+/// Where packets of a direction come from or go to, seen from this node.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Pod,
+    Host,
+    OtherNode { bare: bool },
+}
+
+fn sender_end(case: &Case<'_>) -> End {
+    match &case.sender {
+        Sender::Pod { .. } => End::Pod,
+        Sender::Host { .. } => End::Host,
+        Sender::Remote { address } => End::OtherNode { bare: case.model.has_bare_route(*address) },
+    }
+}
+
+fn target_end(case: &Case<'_>) -> End {
+    if case.model.is_local_pod(case.target) || case.model.own_block(case.target).is_some() {
+        End::Pod
+    } else {
+        End::OtherNode { bare: case.model.has_bare_route(case.target) }
+    }
+}
+
+/// The points of a direction in the order in which they are passed.
+pub fn expected(case: &Case<'_>, direction: Direction) -> Vec<Point> {
+    let (origin, destination) = match direction {
+        Direction::Forward => (sender_end(case), target_end(case)),
+        Direction::Return => (target_end(case), sender_end(case)),
+    };
+    let mut points = match origin {
+        End::Pod => vec![Point::FromPod],
+        End::Host => vec![],
+        End::OtherNode { bare: true } => vec![Point::Bare],
+        End::OtherNode { bare: false } => vec![Point::FromWire, Point::FromTunnel],
+    };
+    points.extend_from_slice(match destination {
+        End::Pod => &[Point::ToPod],
+        End::Host => &[],
+        End::OtherNode { bare: true } => &[Point::Bare],
+        End::OtherNode { bare: false } => &[Point::ToTunnel, Point::ToWire],
+    });
+    points
+}
+
+/// The first point that none of the lost packets was seen at.
+pub fn first_missing(case: &Case<'_>, direction: Direction, lost: &BTreeSet<u16>) -> Option<Point> {
+    expected(case, direction)
+        .into_iter()
+        .find(|point| case.trail.sequences(direction, *point).is_disjoint(lost))
+}
+
+/// Every point with its packets, up to the first that nothing passed; what left elsewhere is added.
+pub fn path(case: &Case<'_>) -> Vec<PathPoint> {
+    let mut path = Vec::new();
+    for direction in [Direction::Forward, Direction::Return] {
+        let expected = expected(case, direction);
+        for point in &expected {
+            let seen = entry(case, direction, *point);
+            let ended = seen.packets == 0;
+            path.push(seen);
+            if ended {
+                break;
+            }
+        }
+        if !expected.contains(&Point::Bare) && case.trail.count(direction, Point::Bare) > 0 {
+            path.push(entry(case, direction, Point::Bare));
+        }
+    }
+    path
+}
+
+fn entry(case: &Case<'_>, direction: Direction, point: Point) -> PathPoint {
+    let mut steps = case.trail.at(direction, point).peekable();
+    let device = match (steps.peek(), point) {
+        (Some(step), _) => case.link_name(step.link),
+        (None, Point::ToTunnel | Point::FromTunnel) => TUNNEL.to_owned(),
+        (None, Point::FromPod) => case.sender.link().map_or_else(String::new, |link| case.link_name(link)),
+        (None, _) => String::new(),
+    };
+    let (packets, bytes) = steps.fold((0, 0), |(packets, bytes), step| {
+        let length: u64 = step.seen.iter().map(|sighting| u64::from(sighting.length)).sum();
+        (packets + u32::try_from(step.seen.len()).unwrap_or(u32::MAX), bytes + length)
+    });
+    PathPoint { point, direction, node: case.node.clone(), device, packets, bytes }
+}

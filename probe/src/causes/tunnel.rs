@@ -1,0 +1,110 @@
+//! Packets lost entering or leaving `tunl0`: the device down or missing, no route to the other node, a loop.
+
+use std::net::Ipv4Addr;
+
+use super::{
+    Cause,
+    case::{Case, Located, finding},
+    routing::{drop_evidence, route_words},
+};
+use crate::{
+    model::routing::{Decision, Flow, look_up},
+    observation::DropSighting,
+    report::document::{Direction, EvidenceSource, Stage, SubjectKind},
+};
+
+/// The name of the ipip module's fallback device, which Calico uses.
+pub const TUNNEL: &str = "tunl0";
+
+/// `tunl0` down or absent although this node needs it. The kernel takes a device's routes with it, so missing
+/// block routes are its consequence.
+pub fn down_here(case: &Case<'_>, direction: Direction) -> Option<Located> {
+    let stage = Stage::Tunnel;
+    tunnel_fault(case).map(|finding| Located { finding, place: case.place(direction, stage, Some(TUNNEL.to_owned())) })
+}
+
+/// The same, met by packets that arrived from another node.
+pub fn down_for_arrivals(case: &Case<'_>, direction: Direction) -> Option<Located> {
+    let stage = Stage::Decap;
+    tunnel_fault(case).map(|finding| Located { finding, place: case.place(direction, stage, Some(TUNNEL.to_owned())) })
+}
+
+fn tunnel_fault(case: &Case<'_>) -> Option<crate::report::document::Finding> {
+    let needed = case.model.needs_tunnel()?;
+    match case.model.tunnel() {
+        Some(tunnel) if !tunnel.up => Some(
+            finding(Cause::TunnelDown, SubjectKind::Interface, TUNNEL, "tunl0 is down, so its routes are gone")
+                .with(EvidenceSource::Link, "tunl0 is set down")
+                .with(EvidenceSource::Rule, needed)
+                .cure(&case.node, "ip link set tunl0 up")
+                .confirm(&case.node, "ip route show dev tunl0   # BIRD writes its routes again within 2 s, Felix within 90 s"),
+        ),
+        Some(_) => None,
+        None => Some(
+            finding(Cause::TunnelMissing, SubjectKind::Interface, TUNNEL, "this node has no tunl0")
+                .with(EvidenceSource::Link, "no device is named tunl0")
+                .with(EvidenceSource::Rule, needed)
+                .cure(&case.node, "modprobe ipip   # Felix sets tunl0 up within 10 s"),
+        ),
+    }
+}
+
+/// Judges a packet that reached `tunl0` and was freed by the tunnel driver.
+pub fn entry(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Option<Located> {
+    let destination = drop.packet.destination;
+    let node = case.model.tunnel_next_hop(destination)?;
+    let place = || case.place(direction, Stage::Tunnel, Some(TUNNEL.to_owned()));
+    // net/ipv4/ip_tunnel.c looks the outer destination up as local output: no input device, mark 0.
+    let outer = Flow { source: None, destination: node, input_link: None, mark: 0, tos: 0 };
+    match look_up(case.model, &outer) {
+        Decision::NoRoute => Some(Located { finding: no_underlay_route(case, node, None, drop), place: place() }),
+        Decision::Route { route, .. } if route.hops.is_empty() => {
+            let words = route_words(case.model, route);
+            Some(Located { finding: no_underlay_route(case, node, Some(words), drop), place: place() })
+        }
+        Decision::Route { route, hops } if hops.iter().any(|hop| hop.link.is_some_and(|link| is_tunnel(case, link))) => {
+            let words = route_words(case.model, route);
+            let mut finding = finding(
+                Cause::TunnelLoop,
+                SubjectKind::Route,
+                route.destination.to_string(),
+                format!("the route to node {node} leads into tunl0 again"),
+            )
+            .with(EvidenceSource::Route, words.clone())
+            .with_all(drop_evidence(case, Some(drop)));
+            if let Some(rise) = case.link_rise(TUNNEL, |link| link.statistics.collisions).filter(|rise| *rise > 0) {
+                finding = finding.with(EvidenceSource::Counter, format!("tunl0 collisions rose by {rise}"));
+            }
+            let finding = finding.confirm(&case.node, format!("ip route get {node}"));
+            Some(Located { finding, place: place() })
+        }
+        _ => None,
+    }
+}
+
+fn is_tunnel(case: &Case<'_>, link: u32) -> bool {
+    case.link(link).is_some_and(|link| link.name == TUNNEL)
+}
+
+fn no_underlay_route(
+    case: &Case<'_>,
+    node: Ipv4Addr,
+    words: Option<String>,
+    drop: &DropSighting,
+) -> crate::report::document::Finding {
+    let text = words.unwrap_or_else(|| format!("no route of this node covers {node}"));
+    let mut finding = finding(
+        Cause::UnderlayRouteMissing,
+        SubjectKind::Peer,
+        node.to_string(),
+        format!("no route to node {node}, the next hop of block {}", case.block_of(drop.packet.destination)),
+    )
+    .with(EvidenceSource::Route, text)
+    .with_all(drop_evidence(case, Some(drop)));
+    if let Some(rise) = case.link_rise(TUNNEL, |link| link.statistics.tx_carrier_errors).filter(|rise| *rise > 0) {
+        finding = finding.with(EvidenceSource::Counter, format!("tunl0 tx_carrier_errors rose by {rise}"));
+    }
+    finding
+        .confirm(&case.node, format!("ip route get {node}"))
+        .cure(&case.node, "ip route replace default via GATEWAY dev UPLINK   # as this node's network configuration has it")
+}

@@ -1,0 +1,252 @@
+//! One case judged: where its packets ended, and why. Exactly one finding comes first; what follows from it is
+//! not a finding of its own.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Cause, beyond,
+    case::{Case, Located},
+    drop_kind::{DropKind, describe},
+    inbound, neighbour, netfilter,
+    path::first_missing,
+    pod, routing, sender, tunnel,
+};
+use crate::{
+    model::routing::{Decision, look_up},
+    observation::DropSighting,
+    report::document::{Certainty, Direction, Finding, Next, NotSeen, Place, Point, Stage, Verdict},
+};
+
+/// What the case comes to.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    pub verdict: Verdict,
+    pub lost_at: Option<Place>,
+    pub findings: Vec<Finding>,
+    pub next: Vec<Next>,
+    pub not_seen: Vec<NotSeen>,
+}
+
+/// Where the lost packets of a case ended.
+pub(super) enum Ending {
+    Located(Located),
+    /// The place is known, the cause is not; the text says what was seen.
+    Unknown { place: Option<Place>, seen: String },
+}
+
+/// Judges a case of probes.
+pub fn judge(case: &Case<'_>) -> Judgement {
+    let sent = case.probes().count();
+    let lost: BTreeSet<u16> =
+        case.probes().filter(|probe| probe.round_trip_us.is_none()).map(|probe| probe.sequence).collect();
+    if lost.is_empty() && sent > 0 {
+        return reachable(case);
+    }
+    let all_lost = lost.len() == sent;
+    match locate(case, &lost) {
+        Ending::Located(located) => {
+            let verdict = verdict_of(&located.finding, all_lost);
+            let next = next_places(case, &located);
+            Judgement {
+                verdict,
+                lost_at: Some(located.place),
+                findings: vec![located.finding],
+                next,
+                not_seen: limits(case),
+            }
+        }
+        Ending::Unknown { place, seen } => {
+            let mut not_seen = vec![NotSeen { what: "the cause".to_owned(), why: seen }];
+            not_seen.extend(limits(case));
+            Judgement { verdict: Verdict::Unknown, lost_at: place, findings: Vec::new(), next: Vec::new(), not_seen }
+        }
+    }
+}
+
+fn reachable(case: &Case<'_>) -> Judgement {
+    let mut judgement = Judgement {
+        verdict: Verdict::Reachable,
+        lost_at: None,
+        findings: Vec::new(),
+        next: Vec::new(),
+        not_seen: limits(case),
+    };
+    if case.model.is_local_pod(case.target) {
+        if let Some(located) = inbound::broken(case) {
+            judgement.verdict = Verdict::BlackHole;
+            judgement.lost_at = Some(located.place);
+            judgement.findings.push(located.finding);
+        } else {
+            judgement.not_seen.push(NotSeen {
+                what: "the way here from other nodes".to_owned(),
+                why: "delivered from this node; only a probe from another node tests it".to_owned(),
+            });
+        }
+    }
+    judgement
+}
+
+/// A lost echo alone does not make a pod dead: where only the pod is silent, or all that is known lies beyond
+/// this node, it is not proven.
+fn verdict_of(finding: &Finding, all_lost: bool) -> Verdict {
+    match finding.cause {
+        Cause::PodNoAnswer | Cause::PodRefused | Cause::LostInUnderlay => Verdict::Unknown,
+        Cause::PolicyDrop => Verdict::Denied,
+        _ if finding.certainty == Certainty::Inferred && finding.cause == Cause::TunnelDown => Verdict::BlackHole,
+        _ if all_lost => Verdict::BlackHole,
+        _ => Verdict::Degraded,
+    }
+}
+
+/// What could not be observed, as the follower of the probes said.
+fn limits(case: &Case<'_>) -> Vec<NotSeen> {
+    case.observation.limits.iter().map(|(what, why)| NotSeen { what: what.clone(), why: why.clone() }).collect()
+}
+
+fn next_places(case: &Case<'_>, located: &Located) -> Vec<Next> {
+    if located.place.node == case.node {
+        return Vec::new();
+    }
+    vec![Next {
+        node: located.place.node.clone(),
+        command: format!("caliprobe diagnose {}", case.target),
+    }]
+}
+
+fn locate(case: &Case<'_>, lost: &BTreeSet<u16>) -> Ending {
+    if let Some(ending) = sender::refused(case) {
+        return Ending::Located(ending);
+    }
+    for direction in [Direction::Forward, Direction::Return] {
+        if let Some(drop) = case.trail.drop_here(direction) {
+            return dropped(case, direction, drop);
+        }
+        if let Some(ending) = leaked(case, direction) {
+            return ending;
+        }
+        if let Some(ending) = ended_without_drop(case, direction, lost) {
+            return ending;
+        }
+    }
+    Ending::Unknown {
+        place: None,
+        seen: "every point of this node was passed in both directions, and the sender has no answer".to_owned(),
+    }
+}
+
+/// Judges a visible drop on this node.
+fn dropped(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Ending {
+    let located = match DropKind::of(drop) {
+        DropKind::ReversePath => routing::reverse_path(case, direction, drop),
+        DropKind::RouteLookUp => routing::refused(case, direction, Some(drop)),
+        DropKind::Netfilter(hook) => netfilter::dropped(case, direction, hook, drop),
+        DropKind::Neighbour => neighbour::failed(case, direction, drop),
+        DropKind::TunnelEntry => tunnel::entry(case, direction, drop),
+        DropKind::TunnelReceive => tunnel::down_for_arrivals(case, direction),
+        DropKind::Device => neighbour::failed(case, direction, drop),
+        DropKind::Socket | DropKind::Other => None,
+    };
+    match located {
+        Some(located) => Ending::Located(located),
+        None => Ending::Unknown {
+            place: Some(case.place(
+                direction,
+                stage_of(DropKind::of(drop)),
+                drop.link.map(|link| case.link_name(link)),
+            )),
+            seen: format!("{}; routes and settings do not explain it", describe(drop)),
+        },
+    }
+}
+
+fn stage_of(kind: DropKind) -> Stage {
+    match kind {
+        DropKind::ReversePath | DropKind::RouteLookUp | DropKind::Other | DropKind::Socket => Stage::Routing,
+        DropKind::Netfilter(_) => Stage::Netfilter,
+        DropKind::Neighbour => Stage::Neighbour,
+        DropKind::TunnelEntry => Stage::Tunnel,
+        DropKind::TunnelReceive => Stage::Decap,
+        DropKind::Device => Stage::PodLink,
+    }
+}
+
+/// Judges pod traffic that left without encapsulation where no lawful bare route sent it.
+fn leaked(case: &Case<'_>, direction: Direction) -> Option<Ending> {
+    let step = case.trail.at(direction, Point::Bare).find(|step| step.seen.iter().any(|sighting| sighting.outgoing))?;
+    let sighting = step.seen.iter().find(|sighting| sighting.outgoing)?;
+    let destination = sighting.packet.destination;
+    if case.model.is_lawfully_bare(destination, step.link) {
+        return None;
+    }
+    Some(routing::leaked(case, direction, sighting).map_or_else(
+        || Ending::Unknown {
+            place: Some(case.place(direction, Stage::Routing, Some(case.link_name(step.link)))),
+            seen: format!("{destination} left {} bare, though no route of this node sends it there", case.link_name(step.link)),
+        },
+        Ending::Located,
+    ))
+}
+
+/// The first point that lost packets did not reach, and what it means that they were not seen to be dropped.
+fn ended_without_drop(case: &Case<'_>, direction: Direction, lost: &BTreeSet<u16>) -> Option<Ending> {
+    let missing = first_missing(case, direction, lost)?;
+    let from_here = direction == Direction::Forward;
+    Some(match missing {
+        Point::FromPod if from_here => sender::never_left(case),
+        Point::FromPod => target_silent(case)?,
+        Point::FromWire if !from_here => Ending::Located(beyond::this_node(case)),
+        Point::Bare if !from_here && case.model.has_bare_route(case.target) => {
+            Ending::Located(beyond::this_node(case))
+        }
+        Point::FromWire => Ending::Unknown {
+            place: None,
+            seen: format!("nothing from {} arrived here encapsulated", routing::sender_words(&case.sender)),
+        },
+        Point::FromTunnel => vanished_at_decapsulation(case, direction),
+        Point::ToWire => vanished_in_tunnel(case, direction),
+        Point::ToTunnel | Point::ToPod | Point::Bare => vanished_in_routing(case, direction),
+    })
+}
+
+/// The probes reached the target's own veth on this node, and nothing came out of it.
+fn target_silent(case: &Case<'_>) -> Option<Ending> {
+    let step = case.trail.at(Direction::Forward, Point::ToPod).next()?;
+    let device = case.link(step.link)?;
+    let refusal = case.trail.drop_in_pod(Direction::Forward);
+    Some(Ending::Located(pod::silent(case, Direction::Forward, device, refusal)))
+}
+
+fn vanished_in_routing(case: &Case<'_>, direction: Direction) -> Ending {
+    if let Some(located) = routing::refused(case, direction, None) {
+        return Ending::Located(Located {
+            finding: Finding { certainty: Certainty::Inferred, ..located.finding },
+            ..located
+        });
+    }
+    let what = match routing::flow(case, direction, 0).map(|flow| look_up(case.model, &flow)) {
+        Some(Decision::Route { route, .. }) => {
+            format!("the route is {}, and no drop was seen", routing::route_words(case.model, route))
+        }
+        Some(Decision::Undecided { why }) => format!("the look-up is undecided: {why}"),
+        Some(Decision::Rule { .. }) => "a routing rule refuses it".to_owned(),
+        Some(Decision::NoRoute) | None => "no drop was seen".to_owned(),
+    };
+    Ending::Unknown { place: Some(case.place(direction, Stage::Routing, None)), seen: what }
+}
+
+fn vanished_in_tunnel(case: &Case<'_>, direction: Direction) -> Ending {
+    Ending::Unknown {
+        place: Some(case.place(direction, Stage::Tunnel, Some(tunnel::TUNNEL.to_owned()))),
+        seen: "it entered tunl0, did not leave by a NIC, and no drop was seen".to_owned(),
+    }
+}
+
+fn vanished_at_decapsulation(case: &Case<'_>, direction: Direction) -> Ending {
+    match tunnel::down_for_arrivals(case, direction) {
+        Some(located) => Ending::Located(located),
+        None => Ending::Unknown {
+            place: Some(case.place(direction, Stage::Decap, None)),
+            seen: "it arrived encapsulated, tunl0 did not give it out, and no drop was seen".to_owned(),
+        },
+    }
+}

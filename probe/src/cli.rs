@@ -1,0 +1,183 @@
+//! The whole command line in one place.
+
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::Ipv4Net;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  fine, or the view ran
+  1  a fault is proven: a black hole, a partial loss, a policy that denies
+  2  it could not run or refused; nothing was changed
+  3  it ran and cannot say; what is missing and the next place to look are printed";
+
+const DIAGNOSE_EXAMPLES: &str = "\
+Examples:
+  caliprobe diagnose 10.200.153.70
+  caliprobe diagnose kube-system/coredns-5c98db65d4-x2l7b --from host
+  caliprobe diagnose 10.200.153.70 --from default/web-0 -o json
+  caliprobe diagnose 10.200.153.70 --from 10.200.55.237 --passive --timeout 20s";
+
+/// Shows precisely where pod traffic of a Calico IPIP node is black-holed, why, and what to type.
+#[derive(Debug, Parser)]
+#[command(name = "caliprobe", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub global: Global,
+}
+
+#[derive(Debug, Args)]
+pub struct Global {
+    /// How to print the result; logs go to stderr either way.
+    #[arg(short, long, value_enum, default_value_t, global = true, env = "CALIPROBE_OUTPUT")]
+    pub output: Output,
+    /// Print one line of at most 80 characters.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// The folder under which the host's files lie, such as /host in a debug pod.
+    #[arg(long, value_name = "DIR", default_value = "/", global = true)]
+    pub root: PathBuf,
+    /// A pod pool, where this node does not tell it; wins over what the node tells. Repeatable.
+    #[arg(long = "pool", value_name = "CIDR", global = true)]
+    pub pools: Vec<Ipv4Net>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// This pod IP does not answer: where is the packet lost, why, what do I type?
+    Diagnose(DiagnoseArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = DIAGNOSE_EXAMPLES)]
+pub struct DiagnoseArgs {
+    /// The pod that does not answer: an IPv4 address, NAMESPACE/POD of this node, or a cali* interface.
+    pub target: String,
+    /// Where the probes start: a pod of this node by address, NAMESPACE/POD or interface, or `host`.
+    /// Without it a pod of this node is chosen, and the host is tried too.
+    #[arg(long, value_name = "SOURCE")]
+    pub from: Option<String>,
+    /// Send nothing: judge the traffic that is there. Source and target may then be on other nodes.
+    #[arg(long, requires = "from")]
+    pub passive: bool,
+    /// How many probes each source sends.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub count: u16,
+    /// The longest that it may take. An ARP time-out needs about 4 s.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub timeout: Duration,
+    /// Follow the probes without eBPF, by packet sockets alone; drop reasons are then not visible.
+    #[arg(long)]
+    pub no_bpf: bool,
+}
+
+/// A duration as people write it, of at least a tenth of a second.
+fn duration(text: &str) -> Result<Duration, String> {
+    let value = humantime::parse_duration(text).map_err(|error| format!("{error}; write it as 5s or 500ms"))?;
+    if value < Duration::from_millis(100) || value > Duration::from_secs(3600) {
+        return Err("it must be between 100ms and 1h".to_owned());
+    }
+    Ok(value)
+}
+
+/// What a person may name as the source or target of a diagnosis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndpointName {
+    Host,
+    Address(Ipv4Addr),
+    Pod { namespace: String, name: String },
+    Interface(String),
+}
+
+impl EndpointName {
+    /// Reads the name; the error says what it may be.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text == "host" {
+            return Ok(Self::Host);
+        }
+        if let Ok(address) = text.parse() {
+            return Ok(Self::Address(address));
+        }
+        if let Some((namespace, name)) = text.split_once('/')
+            && is_kubernetes_name(namespace)
+            && is_kubernetes_name(name)
+        {
+            return Ok(Self::Pod { namespace: namespace.to_owned(), name: name.to_owned() });
+        }
+        if text.starts_with("cali") && text.len() <= 15 && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Ok(Self::Interface(text.to_owned()));
+        }
+        Err(unreadable_endpoint(text))
+    }
+}
+
+fn unreadable_endpoint(text: &str) -> String {
+    let shown: String = text.chars().take(60).map(|c| if c.is_control() { '?' } else { c }).collect();
+    let hint = if text.parse::<std::net::Ipv6Addr>().is_ok() {
+        "is an IPv6 address; caliprobe follows IPv4 only"
+    } else if text.parse::<Ipv4Net>().is_ok() {
+        "is a network; give one address of it"
+    } else {
+        "is neither an IPv4 address, nor NAMESPACE/POD, nor a cali* interface, nor `host`"
+    };
+    format!("`{shown}` {hint}")
+}
+
+/// RFC 1123 names, as Kubernetes demands them of namespaces and pods.
+fn is_kubernetes_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 253
+        && !text.starts_with(['-', '.'])
+        && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))
+        && !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn endpoints_are_read_as_people_write_them() {
+        let pod = EndpointName::Pod { namespace: "default".to_owned(), name: "web-0".to_owned() };
+        assert_eq!(EndpointName::parse("host"), Ok(EndpointName::Host));
+        assert_eq!(EndpointName::parse("10.0.0.1"), Ok(EndpointName::Address(Ipv4Addr::new(10, 0, 0, 1))));
+        assert_eq!(EndpointName::parse("default/web-0"), Ok(pod));
+        assert_eq!(
+            EndpointName::parse("cali0d7763386da"),
+            Ok(EndpointName::Interface("cali0d7763386da".to_owned()))
+        );
+    }
+
+    #[test]
+    fn an_unreadable_endpoint_says_what_it_is() {
+        for (text, expected) in [
+            ("fe80::1", "IPv6"),
+            ("10.0.0.0/24", "is a network"),
+            ("10.0.0.256", "neither an IPv4 address"),
+            ("", "neither an IPv4 address"),
+            ("Default/web", "neither an IPv4 address"),
+            ("\u{1b}[31m", "neither an IPv4 address"),
+        ] {
+            let error = EndpointName::parse(text).expect_err(text);
+            assert!(error.contains(expected), "{text}: {error}");
+            assert!(!error.chars().any(char::is_control));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! A raw ICMP socket in one network namespace: the sender's end of the probes.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddrV4},
+    os::fd::{AsRawFd as _, OwnedFd},
+};
+
+use anyhow::Context as _;
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, bind, recv, sendto, socket,
+    },
+};
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::{
+    cookie::{Cookie, ProbeNumber},
+    icmp::{self, Answer},
+};
+
+/// The largest answer that is read; a probe is far smaller.
+const LARGEST_ANSWER: usize = 2048;
+
+/// A socket that was opened in the namespace of the sender; it stays there whoever uses it.
+pub struct EchoSocket {
+    socket: OwnedFd,
+}
+
+impl EchoSocket {
+    /// Opens it in the network namespace of the calling thread. `source` is the address to send from; without
+    /// it the kernel chooses, as it would for any program.
+    pub fn open(source: Option<Ipv4Addr>) -> anyhow::Result<Self> {
+        let socket = socket(
+            AddressFamily::Inet,
+            SockType::Raw,
+            SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC,
+            SockProtocol::Icmp,
+        )
+        .context("cannot open a raw ICMP socket (CAP_NET_RAW)")?;
+        if let Some(address) = source {
+            bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(address, 0)))
+                .with_context(|| format!("cannot send from {address}"))?;
+        }
+        Ok(Self { socket })
+    }
+
+    /// Hands the socket to the runtime that will wait for its answers.
+    pub fn register(self, cookie: Cookie) -> anyhow::Result<EchoSender> {
+        // SAFETY: AsyncFd owns the descriptor and drops its registration before it closes it.
+        let socket = unsafe { AsyncFd::register_with_interest(self.socket, Interest::READABLE) }
+            .context("cannot wait on the ICMP socket")?;
+        Ok(EchoSender { socket, cookie, identifier: rand::random() })
+    }
+}
+
+/// Sends echo requests and receives what comes back for them.
+pub struct EchoSender {
+    socket: AsyncFd<OwnedFd>,
+    cookie: Cookie,
+    identifier: u16,
+}
+
+impl EchoSender {
+    /// Sends one probe. The error is what the kernel's route look-up or OUTPUT chain said: for a packet of this
+    /// namespace's own a blackhole is `EINVAL`, and no packet exists.
+    pub fn send(&self, target: Ipv4Addr, number: ProbeNumber) -> Result<(), Errno> {
+        let packet = icmp::echo_request(self.cookie, number, self.identifier);
+        let address = SockaddrIn::from(SocketAddrV4::new(target, 0));
+        sendto(self.socket.as_raw_fd(), &packet, &address, MsgFlags::empty()).map(drop)
+    }
+
+    /// Waits for the next packet that answers a probe. Cancel safe.
+    pub async fn next_answer(&self) -> io::Result<Answer> {
+        let mut buffer = [0; LARGEST_ANSWER];
+        loop {
+            let length = self.socket.async_io(Interest::READABLE, |socket| receive(socket, &mut buffer)).await?;
+            if let Some(answer) = icmp::read_answer(self.cookie, &buffer[..length]) {
+                return Ok(answer);
+            }
+        }
+    }
+}
+
+fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(recv(socket.as_raw_fd(), buffer, MsgFlags::empty())?)
+}
