@@ -2,12 +2,32 @@
 #![no_std]
 #![no_main]
 
-use aya_ebpf::{bindings::TC_ACT_UNSPEC, macros::classifier, programs::TcContext};
+mod trace;
 
-/// Counts nothing; what every other program is measured against.
-#[classifier]
-pub fn empty(_ctx: TcContext) -> i32 {
-    TC_ACT_UNSPEC
+use aya_ebpf::{
+    macros::{btf_tracepoint, raw_tracepoint, socket_filter},
+    programs::{BtfTracePointContext, RawTracePointContext, SkBuffContext},
+};
+
+/// On a packet socket of a device that probes pass: reports those that are followed, and keeps none.
+#[socket_filter]
+pub fn trace_tap(context: SkBuffContext) -> i64 {
+    trace::tap(&context);
+    0
+}
+
+/// `skb:kfree_skb` with BTF: reports followed packets that are freed as drops.
+#[btf_tracepoint(function = "kfree_skb")]
+pub fn trace_drop(context: BtfTracePointContext) -> i32 {
+    trace::drop_btf(&context);
+    0
+}
+
+/// The same where tracing programs with BTF are not to be had.
+#[raw_tracepoint(tracepoint = "kfree_skb")]
+pub fn trace_drop_raw(context: RawTracePointContext) -> i32 {
+    trace::drop_raw(&context);
+    0
 }
 
 #[unsafe(link_section = "license")]

@@ -4,7 +4,9 @@
 //! [`model`] names it, [`causes`] judge it, the [`report`] says it. `probing` sends and follows probes.
 
 pub mod causes;
+pub mod cli;
 pub mod commands;
+pub mod exit;
 pub mod kernel;
 pub mod model;
 pub mod observation;

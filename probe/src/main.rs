@@ -1,1 +1,78 @@
-fn main() {}
+//! Parses, dispatches, and turns the outcome into an exit code.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+
+use caliprobe::{
+    cli::{Cli, Command, Output},
+    commands,
+    exit::Exit,
+    report,
+};
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    start_logging();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(cli.global.output, &format!("cannot start: {error}")),
+    };
+    match runtime.block_on(dispatch(&cli)) {
+        Ok(exit) => exit.into(),
+        Err(error) if is_broken_pipe(&error) => Exit::Fine.into(),
+        Err(error) => failed(cli.global.output, &format!("{error:#}")),
+    }
+}
+
+async fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
+    match &cli.command {
+        Command::Diagnose(args) => commands::diagnose::run(args, &cli.global).await,
+    }
+}
+
+/// Help and version are results; anything else is an error of the command line.
+fn usage(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args()
+        .any(|argument| argument == "json" || argument.ends_with("=json") || argument == "-ojson");
+    if error.use_stderr() && wants_json {
+        let message = error.render().to_string();
+        let first = message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        return failed(Output::Json, &first);
+    }
+    let _ = error.print();
+    if error.use_stderr() { Exit::Failed.into() } else { Exit::Fine.into() }
+}
+
+fn failed(output: Output, message: &str) -> ExitCode {
+    if output == Output::Json {
+        let _ = writeln!(io::stdout(), "{}", report::error::document(message));
+    }
+    let _ = writeln!(io::stderr(), "caliprobe: {message}");
+    Exit::Failed.into()
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn start_logging() {
+    let filter = EnvFilter::try_from_env("CALIPROBE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(
+            io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        )
+        .with_target(false)
+        .init();
+}

@@ -116,3 +116,10 @@ pub struct Observation {
     /// What could not be observed, and why (no eBPF, no BTF, events lost).
     pub limits: Vec<(String, String)>,
 }
+
+/// Something that happened to a followed packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FollowedEvent {
+    Seen(Sighting),
+    Dropped(DropSighting),
+}

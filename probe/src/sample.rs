@@ -340,6 +340,19 @@ pub enum NetfilterHook {
     Postrouting,
 }
 
+impl NetfilterHook {
+    /// The name that iptables gives to the hook's chain.
+    pub fn chain_name(self) -> &'static str {
+        match self {
+            Self::Prerouting => "PREROUTING",
+            Self::Input => "INPUT",
+            Self::Forward => "FORWARD",
+            Self::Output => "OUTPUT",
+            Self::Postrouting => "POSTROUTING",
+        }
+    }
+}
+
 /// A chain that hangs on a netfilter hook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaseChain {

@@ -8,7 +8,9 @@ use super::{
     case::{Case, Located, finding},
     pod::pod_words,
 };
-use crate::report::document::{Certainty, Direction, EvidenceSource, Place, Point, Severity, Stage, SubjectKind};
+use crate::report::document::{
+    Certainty, Direction, EvidenceSource, Place, Point, Severity, Stage, SubjectKind,
+};
 
 /// Judges the silence after the last point on this node.
 pub fn this_node(case: &Case<'_>) -> Located {
@@ -21,7 +23,9 @@ pub fn this_node(case: &Case<'_>) -> Located {
         .trail
         .steps
         .iter()
-        .find(|step| matches!(step.point, Point::ToWire | Point::Bare) && step.direction == Direction::Forward)
+        .find(|step| {
+            matches!(step.point, Point::ToWire | Point::Bare) && step.direction == Direction::Forward
+        })
         .map(|step| case.link_name(step.link));
     if let Some(located) = refused_by_node(case, peer) {
         return located;

@@ -12,8 +12,8 @@ use crate::{
     model::Model,
     observation::{Observation, ProbeOutcome},
     report::document::{
-        Certainty, Direction, Evidence, EvidenceSource, Finding, Fix, FixKind, Place, Severity, Stage, Subject,
-        SubjectKind,
+        Certainty, Direction, Evidence, EvidenceSource, Finding, Fix, FixKind, Place, Severity, Stage,
+        Subject, SubjectKind,
     },
     sample::{Link, Sample},
 };
@@ -128,7 +128,12 @@ pub struct Located {
 }
 
 /// Starts a finding that is proven and critical, as most are that lose a packet.
-pub fn finding(cause: Cause, kind: SubjectKind, subject: impl Into<String>, summary: impl Into<String>) -> Finding {
+pub fn finding(
+    cause: Cause,
+    kind: SubjectKind,
+    subject: impl Into<String>,
+    summary: impl Into<String>,
+) -> Finding {
     Finding {
         cause,
         severity: Severity::Critical,

@@ -30,7 +30,8 @@ impl DropKind {
         let symbol = drop.symbol.as_deref().unwrap_or_default();
         match reason {
             "IP_RPFILTER" => return Self::ReversePath,
-            "IP_INNOROUTES" | "IP_INADDRERRORS" | "IP_OUTNOROUTES" | "IP_LOCAL_SOURCE" | "IP_INVALID_SOURCE" => {
+            "IP_INNOROUTES" | "IP_INADDRERRORS" | "IP_OUTNOROUTES" | "IP_LOCAL_SOURCE"
+            | "IP_INVALID_SOURCE" => {
                 return Self::RouteLookUp;
             }
             "NETFILTER_DROP" => return Self::Netfilter(drop.hook),
@@ -45,9 +46,15 @@ impl DropKind {
             "ip_error" => Self::RouteLookUp,
             "ip_rcv_finish_core" | "ip_rcv_finish" | "fib_validate_source" => Self::ReversePath,
             "nf_hook_slow" | "nf_hook_slow_list" => Self::Netfilter(None),
-            "neigh_invalidate" | "arp_error_report" | "__neigh_event_send" | "neigh_timer_handler" => Self::Neighbour,
-            "ip_tunnel_xmit" | "iptunnel_xmit" | "ipip_tunnel_xmit" | "ip_md_tunnel_xmit" => Self::TunnelEntry,
-            "tunnel4_rcv" | "tunnel64_rcv" | "ip_tunnel_rcv" | "ipip_tunnel_rcv" | "ipip_rcv" => Self::TunnelReceive,
+            "neigh_invalidate" | "arp_error_report" | "__neigh_event_send" | "neigh_timer_handler" => {
+                Self::Neighbour
+            }
+            "ip_tunnel_xmit" | "iptunnel_xmit" | "ipip_tunnel_xmit" | "ip_md_tunnel_xmit" => {
+                Self::TunnelEntry
+            }
+            "tunnel4_rcv" | "tunnel64_rcv" | "ip_tunnel_rcv" | "ipip_tunnel_rcv" | "ipip_rcv" => {
+                Self::TunnelReceive
+            }
             "br_dev_xmit" | "__dev_forward_skb" | "__dev_forward_skb2" | "veth_xmit" | "__dev_queue_xmit" => {
                 Self::Device
             }

@@ -33,8 +33,9 @@ pub fn failed(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Opt
         DeviceRole::Wire => {
             let pool = case.model.pool_of(flow.destination)?;
             if pool.cidr.contains(&route.destination) {
-                routing::wrong_route(case, direction, flow.destination, route, device)
-                    .map(|located| Located { finding: located.finding.with_all(drop_evidence(case, Some(drop))), ..located })
+                routing::wrong_route(case, direction, flow.destination, route, device).map(|located| {
+                    Located { finding: located.finding.with_all(drop_evidence(case, Some(drop))), ..located }
+                })
             } else {
                 None
             }
@@ -44,7 +45,12 @@ pub fn failed(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Opt
 }
 
 /// The node that the tunnel sends to, or the router on the way to it, is silent.
-fn next_hop_silent(case: &Case<'_>, direction: Direction, drop: &DropSighting, node: Ipv4Addr) -> Option<Located> {
+fn next_hop_silent(
+    case: &Case<'_>,
+    direction: Direction,
+    drop: &DropSighting,
+    node: Ipv4Addr,
+) -> Option<Located> {
     let outer = Flow { source: None, destination: node, input_link: None, mark: 0, tos: 0 };
     let Decision::Route { route, hops } = look_up(case.model, &outer) else { return None };
     let hop = hops.first()?;
@@ -69,7 +75,10 @@ fn next_hop_silent(case: &Case<'_>, direction: Direction, drop: &DropSighting, n
     };
     found = found.with_all(drop_evidence(case, Some(drop)));
     if let Some(state) = state {
-        found = found.with(EvidenceSource::Neighbour, format!("{asked} dev {} is {state:?}", device.name).to_lowercase());
+        found = found.with(
+            EvidenceSource::Neighbour,
+            format!("{asked} dev {} is {state:?}", device.name).to_lowercase(),
+        );
     }
     if let Some(block) = case.model.remote_block(drop.packet.destination) {
         found = found.with(EvidenceSource::Route, route_words(case.model, block.route));
@@ -79,5 +88,8 @@ fn next_hop_silent(case: &Case<'_>, direction: Direction, drop: &DropSighting, n
         .confirm(&case.node, format!("arping -c 3 -I {} {asked}", device.name))
         .confirm("kubectl", "kubectl get nodes -o wide   # is there still a node with this address?")
         .cure("kubectl", format!("calicoctl delete node NAME   # of {node}, if that node is gone for good; its routes go with it"));
-    Some(Located { finding: found, place: case.place(direction, Stage::Neighbour, Some(device.name.clone())) })
+    Some(Located {
+        finding: found,
+        place: case.place(direction, Stage::Neighbour, Some(device.name.clone())),
+    })
 }

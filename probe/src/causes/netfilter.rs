@@ -27,11 +27,14 @@ pub fn dropped(
     let finding = finding(
         Cause::NetfilterDrop,
         SubjectKind::Chain,
-        hook_name(hook),
-        format!("a netfilter rule of hook {} drops it", hook_name(hook)),
+        hook.chain_name(),
+        format!("a netfilter rule of hook {} drops it", hook.chain_name()),
     )
     .with_all(drop_evidence(case, Some(drop)))
-    .confirm(&case.node, format!("iptables-save -c | grep -- -A; nft list ruleset   # hook {}", hook_name(hook)));
+    .confirm(
+        &case.node,
+        format!("iptables-save -c | grep -- -A; nft list ruleset   # hook {}", hook.chain_name()),
+    );
     Some(Located { finding, place })
 }
 
@@ -52,7 +55,10 @@ fn chains(sample: &crate::sample::Sample) -> &[BaseChain] {
 }
 
 fn same_chain(one: &BaseChain, other: &BaseChain) -> bool {
-    one.backend == other.backend && one.table == other.table && one.chain == other.chain && one.hook == other.hook
+    one.backend == other.backend
+        && one.table == other.table
+        && one.chain == other.chain
+        && one.hook == other.hook
 }
 
 fn policy(case: &Case<'_>, chain: &BaseChain, drop: &DropSighting) -> crate::report::document::Finding {
@@ -72,11 +78,17 @@ fn policy(case: &Case<'_>, chain: &BaseChain, drop: &DropSighting) -> crate::rep
         cause,
         SubjectKind::Chain,
         format!("{} {}", chain.table, chain.chain),
-        format!("the policy of chain {} ({} table {}) drops what no rule accepted", chain.chain, tool, chain.table),
+        format!(
+            "the policy of chain {} ({} table {}) drops what no rule accepted",
+            chain.chain, tool, chain.table
+        ),
     )
     .with_all(drop_evidence(case, Some(drop)));
     if let Some(counted) = counted {
-        found = found.with(EvidenceSource::Rule, format!("policy DROP of {} counted {counted} packets meanwhile", chain.chain));
+        found = found.with(
+            EvidenceSource::Rule,
+            format!("policy DROP of {} counted {counted} packets meanwhile", chain.chain),
+        );
     }
     found
         .confirm(&case.node, format!("{tool} -t {} -L {} -v -n   # are cali-FORWARD and Calico's last ACCEPT there?", chain.table, chain.chain))
@@ -88,14 +100,4 @@ fn policy(case: &Case<'_>, chain: &BaseChain, drop: &DropSighting) -> crate::rep
             ),
         )
         .stopgap(&case.node, format!("{tool} -t {} -P {} ACCEPT   # stays until docker or firewalld sets it again", chain.table, chain.chain))
-}
-
-pub fn hook_name(hook: NetfilterHook) -> &'static str {
-    match hook {
-        NetfilterHook::Prerouting => "PREROUTING",
-        NetfilterHook::Input => "INPUT",
-        NetfilterHook::Forward => "FORWARD",
-        NetfilterHook::Output => "OUTPUT",
-        NetfilterHook::Postrouting => "POSTROUTING",
-    }
 }

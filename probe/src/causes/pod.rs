@@ -68,7 +68,8 @@ fn candidate<'a>(case: &Case<'a>, address: Ipv4Addr) -> Option<Candidate<'a>> {
     let result = results.iter().find(|result| result.addresses.contains(&address))?;
     let name = result.host_interface.as_deref()?;
     let link = case.before.links.iter().find(|link| link.name == name)?;
-    let routed_elsewhere = case.model.pods().iter().any(|pod| pod.link == link.index && pod.address != address);
+    let routed_elsewhere =
+        case.model.pods().iter().any(|pod| pod.link == link.index && pod.address != address);
     let looked_into = case.before.pod_interfaces.iter().any(|interface| interface.link == link.index);
     if routed_elsewhere || looked_into {
         return None;
@@ -98,7 +99,8 @@ fn route_missing(case: &Case<'_>, address: Ipv4Addr, link: &Link) -> Finding {
 
 fn no_such_pod(case: &Case<'_>, address: Ipv4Addr, blackhole: &Route) -> Finding {
     let unread = case.before.cni_results.absent();
-    let unlooked = case.model.pod_links_without_route().filter(|link| !was_looked_into(case, link.index)).count();
+    let unlooked =
+        case.model.pod_links_without_route().filter(|link| !was_looked_into(case, link.index)).count();
     let found = finding(
         Cause::NoSuchPod,
         SubjectKind::Address,
@@ -125,7 +127,8 @@ pub fn does_not_answer_arp(
     let down = !device.up || !device.carrier || inside.is_some_and(|interface| !interface.up);
     if down {
         return Located {
-            finding: link_down(case, address, device, link_state(device, inside)).with_all(drop_evidence(case, Some(drop))),
+            finding: link_down(case, address, device, link_state(device, inside))
+                .with_all(drop_evidence(case, Some(drop))),
             place: case.place(direction, Stage::PodLink, Some(device.name.clone())),
         };
     }
@@ -138,7 +141,10 @@ pub fn does_not_answer_arp(
     match inside {
         Some(interface) if !interface.addresses.contains(&address) => {
             let has = words_of(&interface.addresses);
-            found = found.with(EvidenceSource::Link, format!("the pod behind {} has {has}, not {address}", device.name));
+            found = found.with(
+                EvidenceSource::Link,
+                format!("the pod behind {} has {has}, not {address}", device.name),
+            );
         }
         Some(interface) => {
             found = finding(
@@ -159,9 +165,12 @@ pub fn does_not_answer_arp(
         .find(|other| other.link != device.index && other.addresses.contains(&address))
     {
         let name = case.link_name(other.link);
-        found = found
-            .with(EvidenceSource::Link, format!("the pod behind {name} has {address}"))
-            .stopgap(&case.node, format!("ip route replace {address}/32 dev {name} scope link   # Felix keeps it if it knows the pod"));
+        found = found.with(EvidenceSource::Link, format!("the pod behind {name} has {address}")).stopgap(
+            &case.node,
+            format!(
+                "ip route replace {address}/32 dev {name} scope link   # Felix keeps it if it knows the pod"
+            ),
+        );
     }
     if let Some(state) = neighbour_state(case, device.index, address) {
         let text = format!("{address} dev {} is {state:?}", device.name).to_lowercase();
@@ -204,7 +213,9 @@ fn link_down(case: &Case<'_>, address: Ipv4Addr, link: &Link, state: &str) -> Fi
     if link.up {
         let pod = case.model.pod_name(address).unwrap_or_else(|| "NAMESPACE/POD".to_owned());
         match pod.split_once('/') {
-            Some((namespace, name)) => found.cure("kubectl", format!("kubectl -n {namespace} delete pod {name}")),
+            Some((namespace, name)) => {
+                found.cure("kubectl", format!("kubectl -n {namespace} delete pod {name}"))
+            }
             None => found,
         }
     } else {
@@ -235,7 +246,12 @@ pub fn sender_link_down(case: &Case<'_>) -> Option<Located> {
 }
 
 /// Delivered to the pod, and nothing came back out of it.
-pub fn silent(case: &Case<'_>, direction: Direction, device: &Link, refusal: Option<&DropSighting>) -> Located {
+pub fn silent(
+    case: &Case<'_>,
+    direction: Direction,
+    device: &Link,
+    refusal: Option<&DropSighting>,
+) -> Located {
     let address = case.target;
     let finding = match refusal {
         Some(drop) => finding(

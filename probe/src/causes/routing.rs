@@ -43,7 +43,11 @@ pub fn flow(case: &Case<'_>, direction: Direction, mark: u32) -> Option<Flow> {
 /// The device by which packets of a direction came in last before routing.
 fn arrival(case: &Case<'_>, direction: Direction) -> Option<u32> {
     let incoming = case.trail.steps.iter().filter(|step| step.direction == direction);
-    incoming.flat_map(|step| &step.seen).filter(|sighting| !sighting.outgoing && sighting.outer.is_none()).map(|s| s.link).next_back()
+    incoming
+        .flat_map(|step| &step.seen)
+        .filter(|sighting| !sighting.outgoing && sighting.outer.is_none())
+        .map(|s| s.link)
+        .next_back()
 }
 
 /// Judges a packet that the look-up itself ended, or that vanished around it without a visible drop.
@@ -155,7 +159,8 @@ pub fn leaked(case: &Case<'_>, direction: Direction, sighting: &Sighting) -> Opt
         return Some(located);
     }
     let to = sighting_gateway(route).map_or_else(String::new, |gateway| format!(", to {gateway}"));
-    let count = case.trail.steps.iter().filter(|step| step.link == sighting.link).map(|step| step.seen.len()).max();
+    let count =
+        case.trail.steps.iter().filter(|step| step.link == sighting.link).map(|step| step.seen.len()).max();
     let finding = block_route_missing(case, flow.destination)
         .with(
             EvidenceSource::Route,
@@ -188,7 +193,10 @@ fn name_owner(case: &Case<'_>, finding: Finding, destination: Ipv4Addr) -> Findi
     match case.owner {
         Some(owner) => finding.with(
             EvidenceSource::Probe,
-            format!("{} answered for {destination} when it was asked through the tunnel directly", owner.node),
+            format!(
+                "{} answered for {destination} when it was asked through the tunnel directly",
+                owner.node
+            ),
         ),
         None => finding,
     }
@@ -236,7 +244,8 @@ pub fn wrong_route(
         finding = finding.with(EvidenceSource::Link, format!("{} is up without carrier", left_by.name));
     }
     if let Some(block) = case.model.remote_block(destination) {
-        finding = finding.with(EvidenceSource::Route, format!("Calico's: {}", route_words(case.model, block.route)));
+        finding = finding
+            .with(EvidenceSource::Route, format!("Calico's: {}", route_words(case.model, block.route)));
     }
     let finding = finding
         .confirm(&case.node, format!("ip route get {destination}; ip -d link show {}", left_by.name))
@@ -266,9 +275,17 @@ pub fn reverse_path(case: &Case<'_>, direction: Direction, drop: &DropSighting) 
         _ => return None,
     };
     let setting = format!("net.ipv4.conf.{}.rp_filter", input.name);
-    let back = Flow { source: Some(drop.packet.destination), destination: source, input_link: None, mark: 0, tos: 0 };
+    let back = Flow {
+        source: Some(drop.packet.destination),
+        destination: source,
+        input_link: None,
+        mark: 0,
+        tos: 0,
+    };
     let way_back = match look_up(case.model, &back) {
-        Decision::Route { route, .. } => format!("the way back to {source} is {}", route_words(case.model, route)),
+        Decision::Route { route, .. } => {
+            format!("the way back to {source} is {}", route_words(case.model, route))
+        }
         Decision::NoRoute => format!("there is no way back to {source}"),
         Decision::Rule { .. } => format!("a rule refuses the way back to {source}"),
         Decision::Undecided { why } => format!("the way back to {source} is undecided: {why}"),
@@ -281,7 +298,8 @@ pub fn reverse_path(case: &Case<'_>, direction: Direction, drop: &DropSighting) 
     );
     for name in ["all", input.name.as_str()] {
         if let Some(value) = value(name) {
-            finding = finding.with(EvidenceSource::Sysctl, format!("net.ipv4.conf.{name}.rp_filter = {value}"));
+            finding =
+                finding.with(EvidenceSource::Sysctl, format!("net.ipv4.conf.{name}.rp_filter = {value}"));
         }
     }
     finding = finding.with(EvidenceSource::Route, way_back).with_all(drop_evidence(case, Some(drop)));
@@ -323,17 +341,21 @@ fn with_route_fixes(
     in_the_way: Option<&Route>,
 ) -> Finding {
     let block = case.block_of(destination);
-    let mut finding = finding.confirm(&case.node, "calicoctl node status   # is the session to the block's node up?");
+    let mut finding =
+        finding.confirm(&case.node, "calicoctl node status   # is the session to the block's node up?");
     if let Some(route) = in_the_way {
         let kind = kind_word(route.kind);
         let table = if route.table == 254 { String::new() } else { format!(" table {}", route.table) };
         let metric = if route.metric == 0 { String::new() } else { format!(" metric {}", route.metric) };
         if !is_calico_protocol(route.protocol) {
-            return finding.cure(&case.node, format!("ip route del {kind} {}{table}{metric}", route.destination));
+            return finding
+                .cure(&case.node, format!("ip route del {kind} {}{table}{metric}", route.destination));
         }
     }
     let restart = |node: &str| {
-        format!("kubectl -n kube-system delete pod -l k8s-app=calico-node --field-selector spec.nodeName={node}")
+        format!(
+            "kubectl -n kube-system delete pod -l k8s-app=calico-node --field-selector spec.nodeName={node}"
+        )
     };
     finding = finding.cure("kubectl", restart(&case.node));
     match case.owner {

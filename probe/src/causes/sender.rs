@@ -42,7 +42,10 @@ fn pod_without_route(case: &Case<'_>, error: &str) -> Located {
         format!("pod {words} cannot send: {error}, its own interface or routes are gone"),
     )
     .with(EvidenceSource::Probe, format!("sending inside the pod failed with {error}"))
-    .confirm(&case.node, "ip netns exec POD ip address; ip netns exec POD ip route   # default via 169.254.1.1 dev eth0");
+    .confirm(
+        &case.node,
+        "ip netns exec POD ip address; ip netns exec POD ip route   # default via 169.254.1.1 dev eth0",
+    );
     Located { finding, place: case.place(Direction::Forward, Stage::Pod, device) }
 }
 
@@ -54,6 +57,7 @@ pub(super) fn never_left(case: &Case<'_>) -> Ending {
     let device = case.sender.link().map(|link| case.link_name(link));
     Ending::Unknown {
         place: Some(case.place(Direction::Forward, Stage::PodLink, device)),
-        seen: "the pod sent it and its cali* did not get it: its ARP for 169.254.1.1 may be unanswered".to_owned(),
+        seen: "the pod sent it and its cali* did not get it: its ARP for 169.254.1.1 may be unanswered"
+            .to_owned(),
     }
 }

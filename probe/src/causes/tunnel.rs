@@ -20,24 +20,34 @@ pub const TUNNEL: &str = "tunl0";
 /// block routes are its consequence.
 pub fn down_here(case: &Case<'_>, direction: Direction) -> Option<Located> {
     let stage = Stage::Tunnel;
-    tunnel_fault(case).map(|finding| Located { finding, place: case.place(direction, stage, Some(TUNNEL.to_owned())) })
+    tunnel_fault(case)
+        .map(|finding| Located { finding, place: case.place(direction, stage, Some(TUNNEL.to_owned())) })
 }
 
 /// The same, met by packets that arrived from another node.
 pub fn down_for_arrivals(case: &Case<'_>, direction: Direction) -> Option<Located> {
     let stage = Stage::Decap;
-    tunnel_fault(case).map(|finding| Located { finding, place: case.place(direction, stage, Some(TUNNEL.to_owned())) })
+    tunnel_fault(case)
+        .map(|finding| Located { finding, place: case.place(direction, stage, Some(TUNNEL.to_owned())) })
 }
 
 fn tunnel_fault(case: &Case<'_>) -> Option<crate::report::document::Finding> {
     let needed = case.model.needs_tunnel()?;
     match case.model.tunnel() {
         Some(tunnel) if !tunnel.up => Some(
-            finding(Cause::TunnelDown, SubjectKind::Interface, TUNNEL, "tunl0 is down, so its routes are gone")
-                .with(EvidenceSource::Link, "tunl0 is set down")
-                .with(EvidenceSource::Rule, needed)
-                .cure(&case.node, "ip link set tunl0 up")
-                .confirm(&case.node, "ip route show dev tunl0   # BIRD writes its routes again within 2 s, Felix within 90 s"),
+            finding(
+                Cause::TunnelDown,
+                SubjectKind::Interface,
+                TUNNEL,
+                "tunl0 is down, so its routes are gone",
+            )
+            .with(EvidenceSource::Link, "tunl0 is set down")
+            .with(EvidenceSource::Rule, needed)
+            .cure(&case.node, "ip link set tunl0 up")
+            .confirm(
+                &case.node,
+                "ip route show dev tunl0   # BIRD writes its routes again within 2 s, Felix within 90 s",
+            ),
         ),
         Some(_) => None,
         None => Some(
@@ -57,12 +67,16 @@ pub fn entry(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Opti
     // net/ipv4/ip_tunnel.c looks the outer destination up as local output: no input device, mark 0.
     let outer = Flow { source: None, destination: node, input_link: None, mark: 0, tos: 0 };
     match look_up(case.model, &outer) {
-        Decision::NoRoute => Some(Located { finding: no_underlay_route(case, node, None, drop), place: place() }),
+        Decision::NoRoute => {
+            Some(Located { finding: no_underlay_route(case, node, None, drop), place: place() })
+        }
         Decision::Route { route, .. } if route.hops.is_empty() => {
             let words = route_words(case.model, route);
             Some(Located { finding: no_underlay_route(case, node, Some(words), drop), place: place() })
         }
-        Decision::Route { route, hops } if hops.iter().any(|hop| hop.link.is_some_and(|link| is_tunnel(case, link))) => {
+        Decision::Route { route, hops }
+            if hops.iter().any(|hop| hop.link.is_some_and(|link| is_tunnel(case, link))) =>
+        {
             let words = route_words(case.model, route);
             let mut finding = finding(
                 Cause::TunnelLoop,
@@ -72,7 +86,9 @@ pub fn entry(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Opti
             )
             .with(EvidenceSource::Route, words.clone())
             .with_all(drop_evidence(case, Some(drop)));
-            if let Some(rise) = case.link_rise(TUNNEL, |link| link.statistics.collisions).filter(|rise| *rise > 0) {
+            if let Some(rise) =
+                case.link_rise(TUNNEL, |link| link.statistics.collisions).filter(|rise| *rise > 0)
+            {
                 finding = finding.with(EvidenceSource::Counter, format!("tunl0 collisions rose by {rise}"));
             }
             let finding = finding.confirm(&case.node, format!("ip route get {node}"));
@@ -101,10 +117,13 @@ fn no_underlay_route(
     )
     .with(EvidenceSource::Route, text)
     .with_all(drop_evidence(case, Some(drop)));
-    if let Some(rise) = case.link_rise(TUNNEL, |link| link.statistics.tx_carrier_errors).filter(|rise| *rise > 0) {
+    if let Some(rise) =
+        case.link_rise(TUNNEL, |link| link.statistics.tx_carrier_errors).filter(|rise| *rise > 0)
+    {
         finding = finding.with(EvidenceSource::Counter, format!("tunl0 tx_carrier_errors rose by {rise}"));
     }
-    finding
-        .confirm(&case.node, format!("ip route get {node}"))
-        .cure(&case.node, "ip route replace default via GATEWAY dev UPLINK   # as this node's network configuration has it")
+    finding.confirm(&case.node, format!("ip route get {node}")).cure(
+        &case.node,
+        "ip route replace default via GATEWAY dev UPLINK   # as this node's network configuration has it",
+    )
 }

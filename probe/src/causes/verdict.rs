@@ -31,7 +31,10 @@ pub struct Judgement {
 pub(super) enum Ending {
     Located(Located),
     /// The place is known, the cause is not; the text says what was seen.
-    Unknown { place: Option<Place>, seen: String },
+    Unknown {
+        place: Option<Place>,
+        seen: String,
+    },
 }
 
 /// Judges a case of probes.
@@ -42,8 +45,11 @@ pub fn judge(case: &Case<'_>) -> Judgement {
     if lost.is_empty() && sent > 0 {
         return reachable(case);
     }
-    let all_lost = lost.len() == sent;
-    match locate(case, &lost) {
+    conclude(case, locate(case, &lost), lost.len() == sent)
+}
+
+fn conclude(case: &Case<'_>, ending: Ending, all_lost: bool) -> Judgement {
+    match ending {
         Ending::Located(located) => {
             let verdict = verdict_of(&located.finding, all_lost);
             let next = next_places(case, &located);
@@ -55,12 +61,29 @@ pub fn judge(case: &Case<'_>) -> Judgement {
                 not_seen: limits(case),
             }
         }
-        Ending::Unknown { place, seen } => {
-            let mut not_seen = vec![NotSeen { what: "the cause".to_owned(), why: seen }];
-            not_seen.extend(limits(case));
-            Judgement { verdict: Verdict::Unknown, lost_at: place, findings: Vec::new(), next: Vec::new(), not_seen }
-        }
+        Ending::Unknown { place, seen } => unknown(case, place, seen),
     }
+}
+
+/// Judges a case of watched traffic: nothing was sent, so silence proves nothing, and only what was seen counts.
+pub fn judge_traffic(case: &Case<'_>) -> Judgement {
+    let any: BTreeSet<u16> = BTreeSet::from([0]);
+    let seen = |direction| case.trail.steps.iter().any(|step| step.direction == direction);
+    let (forward, back) = (seen(Direction::Forward), seen(Direction::Return));
+    if !forward && !back && case.trail.drops.is_empty() {
+        return unknown(case, None, "no packet between the two addresses passed here meanwhile".to_owned());
+    }
+    let passed = |direction| first_missing(case, direction, &any).is_none();
+    if case.trail.drops.is_empty() && passed(Direction::Forward) && passed(Direction::Return) {
+        return reachable(case);
+    }
+    conclude(case, locate(case, &any), true)
+}
+
+fn unknown(case: &Case<'_>, place: Option<Place>, seen: String) -> Judgement {
+    let mut not_seen = vec![NotSeen { what: "the cause".to_owned(), why: seen }];
+    not_seen.extend(limits(case));
+    Judgement { verdict: Verdict::Unknown, lost_at: place, findings: Vec::new(), next: Vec::new(), not_seen }
 }
 
 fn reachable(case: &Case<'_>) -> Judgement {
@@ -92,7 +115,9 @@ fn verdict_of(finding: &Finding, all_lost: bool) -> Verdict {
     match finding.cause {
         Cause::PodNoAnswer | Cause::PodRefused | Cause::LostInUnderlay => Verdict::Unknown,
         Cause::PolicyDrop => Verdict::Denied,
-        _ if finding.certainty == Certainty::Inferred && finding.cause == Cause::TunnelDown => Verdict::BlackHole,
+        _ if finding.certainty == Certainty::Inferred && finding.cause == Cause::TunnelDown => {
+            Verdict::BlackHole
+        }
         _ if all_lost => Verdict::BlackHole,
         _ => Verdict::Degraded,
     }
@@ -100,17 +125,18 @@ fn verdict_of(finding: &Finding, all_lost: bool) -> Verdict {
 
 /// What could not be observed, as the follower of the probes said.
 fn limits(case: &Case<'_>) -> Vec<NotSeen> {
-    case.observation.limits.iter().map(|(what, why)| NotSeen { what: what.clone(), why: why.clone() }).collect()
+    case.observation
+        .limits
+        .iter()
+        .map(|(what, why)| NotSeen { what: what.clone(), why: why.clone() })
+        .collect()
 }
 
 fn next_places(case: &Case<'_>, located: &Located) -> Vec<Next> {
     if located.place.node == case.node {
         return Vec::new();
     }
-    vec![Next {
-        node: located.place.node.clone(),
-        command: format!("caliprobe diagnose {}", case.target),
-    }]
+    vec![Next { node: located.place.node.clone(), command: format!("caliprobe diagnose {}", case.target) }]
 }
 
 fn locate(case: &Case<'_>, lost: &BTreeSet<u16>) -> Ending {
@@ -130,7 +156,8 @@ fn locate(case: &Case<'_>, lost: &BTreeSet<u16>) -> Ending {
     }
     Ending::Unknown {
         place: None,
-        seen: "every point of this node was passed in both directions, and the sender has no answer".to_owned(),
+        seen: "every point of this node was passed in both directions, and the sender has no answer"
+            .to_owned(),
     }
 }
 
@@ -172,7 +199,10 @@ fn stage_of(kind: DropKind) -> Stage {
 
 /// Judges pod traffic that left without encapsulation where no lawful bare route sent it.
 fn leaked(case: &Case<'_>, direction: Direction) -> Option<Ending> {
-    let step = case.trail.at(direction, Point::Bare).find(|step| step.seen.iter().any(|sighting| sighting.outgoing))?;
+    let step = case
+        .trail
+        .at(direction, Point::Bare)
+        .find(|step| step.seen.iter().any(|sighting| sighting.outgoing))?;
     let sighting = step.seen.iter().find(|sighting| sighting.outgoing)?;
     let destination = sighting.packet.destination;
     if case.model.is_lawfully_bare(destination, step.link) {
@@ -181,7 +211,10 @@ fn leaked(case: &Case<'_>, direction: Direction) -> Option<Ending> {
     Some(routing::leaked(case, direction, sighting).map_or_else(
         || Ending::Unknown {
             place: Some(case.place(direction, Stage::Routing, Some(case.link_name(step.link)))),
-            seen: format!("{destination} left {} bare, though no route of this node sends it there", case.link_name(step.link)),
+            seen: format!(
+                "{destination} left {} bare, though no route of this node sends it there",
+                case.link_name(step.link)
+            ),
         },
         Ending::Located,
     ))

@@ -1,1 +1,3 @@
 //! One file per command: gather, judge, report, nothing else.
+
+pub mod diagnose;

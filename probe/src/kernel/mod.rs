@@ -1,1 +1,11 @@
-//! The only place that names aya: programs loaded, attached and read.
+//! The only place that names aya: programs loaded, attached and read; and what the running kernel says of
+//! itself: its types (BTF) and its symbols.
+
+pub mod btf;
+pub mod symbols;
+pub mod trace;
+
+use aya::include_bytes_aligned;
+
+/// The kernel programs, built by the build script.
+static PROGRAMS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probe"));

@@ -1,2 +1,307 @@
-//! Samples made into what an engineer speaks of: pools, blocks, peers, pods, routes with roles, look-ups.
-//! Pure: no file, no socket, no clock.
+//! A sample made into what an engineer speaks of: pools, blocks, peers, pods, look-ups. Pure: no file, no
+//! socket, no clock.
+
+pub mod pools;
+pub mod routing;
+
+use std::{collections::BTreeSet, net::Ipv4Addr};
+
+use ipnet::Ipv4Net;
+
+use crate::sample::{CniResult, Link, Route, RouteKind, Sample};
+use pools::Pool;
+use routing::Tables;
+
+/// The fallback device of the ipip module, which Calico uses as its only tunnel device.
+const TUNNEL: &str = "tunl0";
+/// How Calico begins the names of the host's ends of pod veths, unless `FELIX_INTERFACEPREFIX` says otherwise.
+const POD_PREFIX: &str = "cali";
+/// Calico's default block size.
+const DEFAULT_BLOCK_LENGTH: u8 = 26;
+/// `RT_TABLE_LOCAL`.
+const TABLE_LOCAL: u32 = 255;
+
+/// `RTPROT_BIRD`, and the number that Felix writes into its own routes by default.
+pub fn is_calico_protocol(protocol: u8) -> bool {
+    matches!(protocol, 12 | 80)
+}
+
+/// Whether a device is the host's end of a pod's veth.
+pub fn is_pod_link(link: &Link) -> bool {
+    link.name.starts_with(POD_PREFIX)
+}
+
+/// A pod of this node, known by its /32 route.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalPod<'a> {
+    pub address: Ipv4Addr,
+    /// Index of the `cali*` that the route leads to.
+    pub link: u32,
+    pub route: &'a Route,
+}
+
+/// A route to pods of another node.
+#[derive(Clone, Copy, Debug)]
+pub struct RemoteBlock<'a> {
+    pub route: &'a Route,
+    /// Whether it leads through `tunl0`.
+    pub tunnelled: bool,
+}
+
+/// One node's pod network, derived from a sample.
+pub struct Model<'a> {
+    pub sample: &'a Sample,
+    pub tables: Tables<'a>,
+    pub pools: Vec<Pool>,
+    pods: Vec<LocalPod<'a>>,
+    own_blocks: Vec<&'a Route>,
+    remote_blocks: Vec<RemoteBlock<'a>>,
+    nodes: BTreeSet<Ipv4Addr>,
+    wires: BTreeSet<u32>,
+}
+
+impl<'a> Model<'a> {
+    pub fn new(sample: &'a Sample) -> Self {
+        let mut model = Self {
+            sample,
+            tables: Tables::new(sample),
+            pools: pools::find(sample),
+            pods: Vec::new(),
+            own_blocks: Vec::new(),
+            remote_blocks: Vec::new(),
+            nodes: BTreeSet::new(),
+            wires: BTreeSet::new(),
+        };
+        for route in sample.routes.iter().filter(|route| route.table != TABLE_LOCAL) {
+            model.enter(route);
+        }
+        model.pods.sort_by_key(|pod| pod.address);
+        if let Some(hosts) = sample.sets.hosts.known() {
+            model.nodes.extend(hosts.iter().filter(|host| host.prefix_len() == 32).map(Ipv4Net::addr));
+        }
+        model
+    }
+
+    fn enter(&mut self, route: &'a Route) {
+        let links = || route.hops.iter().filter_map(|hop| hop.link);
+        let tunnelled = links().any(|link| self.is_tunnel(link));
+        let to_pod = links().find(|link| self.link(*link).is_some_and(is_pod_link));
+        let in_pool = self.pools.iter().any(|pool| pool.cidr.contains(&route.destination));
+        match route.kind {
+            RouteKind::Blackhole if in_pool && is_calico_protocol(route.protocol) => {
+                self.own_blocks.push(route)
+            }
+            RouteKind::Unicast => {
+                if let Some(link) = to_pod
+                    && route.destination.prefix_len() == 32
+                {
+                    self.pods.push(LocalPod { address: route.destination.addr(), link, route });
+                }
+                let by_gateway = route.hops.iter().any(|hop| hop.gateway.is_some());
+                if in_pool && by_gateway && (tunnelled || is_calico_protocol(route.protocol)) {
+                    self.remote_blocks.push(RemoteBlock { route, tunnelled });
+                }
+                if tunnelled {
+                    self.nodes.extend(route.hops.iter().filter_map(|hop| hop.gateway));
+                }
+                let wires: Vec<u32> = links().filter(|link| self.carries_underlay(*link)).collect();
+                self.wires.extend(wires);
+            }
+            _ => {}
+        }
+    }
+
+    fn carries_underlay(&self, link: u32) -> bool {
+        self.link(link).is_some_and(|link| !is_pod_link(link) && link.name != TUNNEL && link.name != "lo")
+    }
+
+    fn is_tunnel(&self, link: u32) -> bool {
+        self.link(link).is_some_and(|link| link.name == TUNNEL)
+    }
+
+    pub fn link(&self, index: u32) -> Option<&'a Link> {
+        self.sample.links.iter().find(|link| link.index == index)
+    }
+
+    pub fn link_by_name(&self, name: &str) -> Option<&'a Link> {
+        self.sample.links.iter().find(|link| link.name == name)
+    }
+
+    /// Calico's name of this node, or else the kernel's.
+    pub fn node_name(&self) -> String {
+        let node = &self.sample.node;
+        node.calico_node_name.known().unwrap_or(&node.hostname).clone()
+    }
+
+    /// The pool that an address is in; the most specific where pools nest.
+    pub fn pool_of(&self, address: Ipv4Addr) -> Option<&Pool> {
+        self.pools
+            .iter()
+            .filter(|pool| pool.cidr.contains(&address))
+            .max_by_key(|pool| pool.cidr.prefix_len())
+    }
+
+    /// This node's own block that holds an address: its blackhole route, as BIRD or Felix wrote it.
+    pub fn own_block(&self, address: Ipv4Addr) -> Option<&'a Route> {
+        longest(self.own_blocks.iter().copied(), address)
+    }
+
+    pub fn own_blocks(&self) -> &[&'a Route] {
+        &self.own_blocks
+    }
+
+    /// The route to another node's pods that covers an address.
+    pub fn remote_block(&self, address: Ipv4Addr) -> Option<RemoteBlock<'a>> {
+        let covering = self.remote_blocks.iter().filter(|block| block.route.destination.contains(&address));
+        covering
+            .copied()
+            .max_by_key(|block| (block.route.destination.prefix_len(), u32::MAX - block.route.metric))
+    }
+
+    pub fn remote_blocks(&self) -> &[RemoteBlock<'a>] {
+        &self.remote_blocks
+    }
+
+    /// The block that an address is in, as far as it can be known: a route's, or else of the size that this
+    /// node's other blocks have.
+    pub fn block_of(&self, address: Ipv4Addr) -> Ipv4Net {
+        if let Some(route) = self.own_block(address) {
+            return route.destination;
+        }
+        if let Some(block) =
+            self.remote_block(address).filter(|block| block.route.destination.prefix_len() < 32)
+        {
+            return block.route.destination;
+        }
+        let length = self.block_length(address);
+        Ipv4Net::new(address, length).map_or_else(|_| Ipv4Net::from(address), |block| block.trunc())
+    }
+
+    /// Block sizes are not known without the datastore: the longest block route of the pool tells, else the
+    /// default.
+    fn block_length(&self, address: Ipv4Addr) -> u8 {
+        let pool = self.pool_of(address).map(|pool| pool.cidr);
+        let routes =
+            self.own_blocks.iter().copied().chain(self.remote_blocks.iter().map(|block| block.route));
+        routes
+            .map(|route| route.destination)
+            .filter(|block| block.prefix_len() < 32 && pool.is_none_or(|pool| pool.contains(block)))
+            .map(|block| block.prefix_len())
+            .max()
+            .unwrap_or(DEFAULT_BLOCK_LENGTH)
+    }
+
+    /// Pods of this node that a route leads to, by address.
+    pub fn pods(&self) -> &[LocalPod<'a>] {
+        &self.pods
+    }
+
+    pub fn pod(&self, address: Ipv4Addr) -> Option<LocalPod<'a>> {
+        self.pods.iter().copied().find(|pod| pod.address == address)
+    }
+
+    pub fn is_local_pod(&self, address: Ipv4Addr) -> bool {
+        self.pod(address).is_some()
+    }
+
+    /// Host's ends of pod veths that no /32 leads to.
+    pub fn pod_links_without_route(&self) -> impl Iterator<Item = &'a Link> {
+        let links = self.sample.links.iter().filter(|link| is_pod_link(link));
+        links.filter(|link| self.pods.iter().all(|pod| pod.link != link.index))
+    }
+
+    /// `namespace/name` of a pod of this node, from the container runtime's cache.
+    pub fn pod_name(&self, address: Ipv4Addr) -> Option<String> {
+        let link = self.pod(address).and_then(|pod| self.link(pod.link));
+        let results = self.sample.cni_results.known()?;
+        let named = |result: &&CniResult| result.addresses.contains(&address);
+        let behind = |result: &&CniResult| {
+            link.is_none_or(|link| result.host_interface.as_deref().is_none_or(|name| name == link.name))
+        };
+        let result = results.iter().filter(named).find(behind)?;
+        Some(format!("{}/{}", result.namespace.as_deref()?, result.pod.as_deref()?))
+    }
+
+    pub fn tunnel(&self) -> Option<&'a Link> {
+        self.link_by_name(TUNNEL)
+    }
+
+    /// Why this node needs `tunl0`; `None` where nothing proves it.
+    pub fn needs_tunnel(&self) -> Option<String> {
+        if self.remote_blocks.iter().any(|block| block.tunnelled) {
+            return Some("block routes lead through tunl0".to_owned());
+        }
+        let tunnel = self.tunnel();
+        let address = tunnel.and_then(|tunnel| {
+            let on_tunnel = self.sample.addresses.iter().filter(move |address| address.link == tunnel.index);
+            on_tunnel.map(|address| address.address).find(|address| self.pool_of(*address).is_some())
+        });
+        if let Some(address) = address {
+            return Some(format!("tunl0 has {address} of a pod pool"));
+        }
+        let hosts = self.sample.sets.hosts.known()?;
+        (hosts.len() > 1)
+            .then(|| format!("cali40all-hosts-net names {} nodes, and Felix makes it for IPIP", hosts.len()))
+    }
+
+    /// Whether an address is a node's, this one's included.
+    pub fn is_node(&self, address: Ipv4Addr) -> bool {
+        self.nodes.contains(&address)
+    }
+
+    /// Every node address that is known, without this node's own.
+    pub fn peers(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.nodes.iter().copied().filter(|address| !self.is_local(*address))
+    }
+
+    /// Whether an address is on one of this namespace's devices.
+    pub fn is_local(&self, address: Ipv4Addr) -> bool {
+        self.sample.addresses.iter().any(|local| local.address == address)
+    }
+
+    /// The address by which the other nodes know this one.
+    pub fn own_address(&self) -> Option<Ipv4Addr> {
+        let locals = || self.sample.addresses.iter().filter(|local| self.carries_underlay(local.link));
+        let known = locals().map(|local| local.address).find(|address| self.nodes.contains(address));
+        known.or_else(|| {
+            let uplink = self.tables.default_link()?;
+            locals().find(|local| local.link == uplink && local.scope == 0).map(|local| local.address)
+        })
+    }
+
+    /// The node to which `tunl0` sends packets for an address.
+    pub fn tunnel_next_hop(&self, address: Ipv4Addr) -> Option<Ipv4Addr> {
+        let block = self.remote_block(address).filter(|block| block.tunnelled)?;
+        block.route.hops.first()?.gateway
+    }
+
+    /// The node to which packets for an address go without encapsulation.
+    pub fn bare_next_hop(&self, address: Ipv4Addr) -> Option<Ipv4Addr> {
+        let block = self.remote_block(address).filter(|block| !block.tunnelled)?;
+        block.route.hops.first()?.gateway
+    }
+
+    /// Whether the block's own route sends it to a node without encapsulation, as CrossSubnet does.
+    pub fn has_bare_route(&self, address: Ipv4Addr) -> bool {
+        self.bare_next_hop(address).is_some_and(|gateway| self.is_node(gateway))
+    }
+
+    /// Whether bare packets for an address may leave by a device.
+    pub fn is_lawfully_bare(&self, address: Ipv4Addr, link: u32) -> bool {
+        self.has_bare_route(address)
+            && self
+                .remote_block(address)
+                .is_some_and(|block| block.route.hops.iter().any(|hop| hop.link == Some(link)))
+    }
+
+    /// Whether routes use a device that is neither a pod's, `tunl0`, nor `lo`.
+    pub fn is_wire(&self, link: u32) -> bool {
+        self.wires.contains(&link)
+    }
+}
+
+fn longest<'a>(routes: impl Iterator<Item = &'a Route>, address: Ipv4Addr) -> Option<&'a Route> {
+    routes
+        .filter(|route| route.destination.contains(&address))
+        .max_by_key(|route| route.destination.prefix_len())
+}

@@ -75,7 +75,8 @@ impl EchoSender {
     pub async fn next_answer(&self) -> io::Result<Answer> {
         let mut buffer = [0; LARGEST_ANSWER];
         loop {
-            let length = self.socket.async_io(Interest::READABLE, |socket| receive(socket, &mut buffer)).await?;
+            let length =
+                self.socket.async_io(Interest::READABLE, |socket| receive(socket, &mut buffer)).await?;
             if let Some(answer) = icmp::read_answer(self.cookie, &buffer[..length]) {
                 return Ok(answer);
             }

@@ -8,15 +8,8 @@ use std::{
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 
-use super::{
-    cookie::ProbeNumber,
-    echo::EchoSender,
-    icmp::Answer,
-};
-use crate::{
-    kernel::trace::{TraceEvent, Tracer},
-    observation::{DropNamespace, Observation, PacketKind, ProbeOutcome, Sighting},
-};
+use super::{cookie::ProbeNumber, echo::EchoSender, follower::Follower, icmp::Answer};
+use crate::observation::{DropNamespace, FollowedEvent, Observation, PacketKind, ProbeOutcome, Sighting};
 
 /// How long a probe that left this node may stay unanswered.
 const AWAY: Duration = Duration::from_millis(1000);
@@ -50,7 +43,7 @@ impl<F: Fn(&Sighting) -> bool> Leaving for F {
 pub async fn send_and_follow(
     plan: Plan,
     senders: &[EchoSender],
-    tracer: &mut Tracer,
+    follower: &mut Follower,
     leaving: &impl Leaving,
 ) -> anyhow::Result<Observation> {
     let start = Instant::now();
@@ -65,7 +58,7 @@ pub async fn send_and_follow(
     let end = start + plan.timeout;
     while let Some(wait) = watch.wait(end) {
         tokio::select! {
-            event = tracer.next() => watch.enter(event?, leaving),
+            event = follower.next() => watch.enter(event?, leaving),
             Some((sender, answer)) = answers.next() => {
                 watch.answer(answer?);
                 answers.push(next_answer(sender));
@@ -73,18 +66,18 @@ pub async fn send_and_follow(
             () = tokio::time::sleep(wait) => {}
         }
     }
-    drain(&mut watch, tracer, leaving).await?;
-    Ok(watch.finish(tracer))
+    drain(&mut watch, follower, leaving).await?;
+    Ok(watch.finish(follower))
 }
 
 /// Watches traffic that is there, and sends nothing.
-pub async fn watch_only(tracer: &mut Tracer, timeout: Duration) -> anyhow::Result<Observation> {
+pub async fn watch_only(follower: &mut Follower, timeout: Duration) -> anyhow::Result<Observation> {
     let mut watch = Watch::default();
     let end = tokio::time::Instant::now() + timeout;
-    while let Ok(event) = tokio::time::timeout_at(end, tracer.next()).await {
+    while let Ok(event) = tokio::time::timeout_at(end, follower.next()).await {
         watch.enter(event?, &|_: &Sighting| false);
     }
-    Ok(watch.finish(tracer))
+    Ok(watch.finish(follower))
 }
 
 async fn next_answer(sender: &EchoSender) -> (&EchoSender, std::io::Result<Answer>) {
@@ -92,8 +85,8 @@ async fn next_answer(sender: &EchoSender) -> (&EchoSender, std::io::Result<Answe
 }
 
 /// Takes what is already in the buffer: an answer may be read before the events of its own way.
-async fn drain(watch: &mut Watch, tracer: &mut Tracer, leaving: &impl Leaving) -> anyhow::Result<()> {
-    while let Ok(event) = tokio::time::timeout(Duration::from_millis(20), tracer.next()).await {
+async fn drain(watch: &mut Watch, follower: &mut Follower, leaving: &impl Leaving) -> anyhow::Result<()> {
+    while let Ok(event) = tokio::time::timeout(Duration::from_millis(20), follower.next()).await {
         watch.enter(event?, leaving);
     }
     Ok(())
@@ -150,9 +143,9 @@ impl Watch {
         }
     }
 
-    fn enter(&mut self, event: TraceEvent, leaving: &impl Leaving) {
+    fn enter(&mut self, event: FollowedEvent, leaving: &impl Leaving) {
         match event {
-            TraceEvent::Seen(sighting) => {
+            FollowedEvent::Seen(sighting) => {
                 if let Some(probe) = self.probe_of(sighting.packet.flow, sighting.packet.sequence)
                     && !matches!(sighting.packet.kind, PacketKind::IcmpError { .. })
                 {
@@ -161,7 +154,7 @@ impl Watch {
                 }
                 self.observation.sightings.push(sighting);
             }
-            TraceEvent::Dropped(drop) => {
+            FollowedEvent::Dropped(drop) => {
                 if let Some(probe) = self.probe_of(drop.packet.flow, drop.packet.sequence)
                     && !matches!(drop.packet.kind, PacketKind::IcmpError { .. })
                     && drop.namespace != DropNamespace::Unknown
@@ -190,14 +183,9 @@ impl Watch {
             .max()
     }
 
-    fn finish(mut self, tracer: &Tracer) -> Observation {
+    fn finish(mut self, follower: &Follower) -> Observation {
         self.observation.probes = self.probes.into_values().map(|probe| probe.outcome).collect();
-        self.observation.limits.extend(tracer.limits().iter().cloned());
-        match tracer.lost() {
-            Ok(0) => {}
-            Ok(lost) => self.observation.limits.push(("every packet".to_owned(), format!("{lost} events were lost"))),
-            Err(error) => self.observation.limits.push(("lost events".to_owned(), format!("{error:#}"))),
-        }
+        self.observation.limits = follower.limits();
         self.observation
     }
 }

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::cookie::{Cookie, ProbeNumber, mark, read_mark};
+use crate::observation::{Follow, PacketId, PacketKind};
 
 const ECHO_REPLY: u8 = 0;
 const ECHO_REQUEST: u8 = 8;
@@ -17,7 +18,12 @@ const PAYLOAD: usize = 56;
 pub enum Answer {
     Reply(ProbeNumber),
     /// An ICMP error that quotes the probe, with who sent it.
-    Error { number: ProbeNumber, from: Ipv4Addr, icmp_type: u8, code: u8 },
+    Error {
+        number: ProbeNumber,
+        from: Ipv4Addr,
+        icmp_type: u8,
+        code: u8,
+    },
 }
 
 /// An echo request from the ICMP header on.
@@ -54,19 +60,57 @@ pub fn read_answer(cookie: Cookie, packet: &[u8]) -> Option<Answer> {
 
 /// The probe that an ICMP error quotes, behind at most one IPIP header.
 fn read_quoted(cookie: Cookie, quoted: &[u8]) -> Option<ProbeNumber> {
-    let mut packet = Ipv4::read(quoted)?;
-    if packet.protocol == PROTOCOL_IPIP {
-        packet = Ipv4::read(packet.payload)?;
-    }
+    let (_, packet) = Ipv4::read_inner(quoted)?;
     if packet.protocol != PROTOCOL_ICMP {
         return None;
     }
     read_mark(cookie, packet.payload.get(ICMP_HEADER..)?)
 }
 
+/// A packet that is followed, with its outer addresses where it is behind an IPIP header.
+pub fn recognise(follow: Follow, packet: &[u8]) -> Option<(PacketId, Option<(Ipv4Addr, Ipv4Addr)>)> {
+    let (outer, inner) = Ipv4::read_inner(packet)?;
+    let icmp = (inner.protocol == PROTOCOL_ICMP && !inner.later_fragment).then_some(inner.payload);
+    let kind = icmp.and_then(|icmp| kind_of(*icmp.first()?, *icmp.get(1)?)).unwrap_or(PacketKind::Other);
+    let body = icmp.and_then(|icmp| icmp.get(ICMP_HEADER..)).unwrap_or_default();
+    let number = match (follow, kind) {
+        (Follow::Cookie(cookie), PacketKind::IcmpError { .. }) => read_quoted(Cookie(cookie), body)?,
+        (Follow::Cookie(cookie), _) => read_mark(Cookie(cookie), body)?,
+        (Follow::Pair { source, target }, _) => {
+            let quoted =
+                matches!(kind, PacketKind::IcmpError { .. }).then(|| Ipv4::read_inner(body)).flatten();
+            let quotes_pair = quoted.is_some_and(|(_, quoted)| quoted.is_between(source, target));
+            if !inner.is_between(source, target) && !quotes_pair {
+                return None;
+            }
+            ProbeNumber { flow: 0, sequence: 0 }
+        }
+    };
+    let packet = PacketId {
+        source: inner.source,
+        destination: inner.destination,
+        protocol: inner.protocol,
+        kind,
+        flow: number.flow,
+        sequence: number.sequence,
+    };
+    Some((packet, outer.map(|outer| (outer.source, outer.destination))))
+}
+
+fn kind_of(icmp_type: u8, code: u8) -> Option<PacketKind> {
+    match icmp_type {
+        ECHO_REQUEST => Some(PacketKind::EchoRequest),
+        ECHO_REPLY => Some(PacketKind::EchoReply),
+        3 | 4 | 5 | 11 | 12 => Some(PacketKind::IcmpError { icmp_type, code }),
+        _ => None,
+    }
+}
+
 struct Ipv4<'a> {
     protocol: u8,
     source: Ipv4Addr,
+    destination: Ipv4Addr,
+    later_fragment: bool,
     payload: &'a [u8],
 }
 
@@ -80,8 +124,25 @@ impl<'a> Ipv4<'a> {
         Some(Self {
             protocol: fixed[9],
             source: Ipv4Addr::new(fixed[12], fixed[13], fixed[14], fixed[15]),
+            destination: Ipv4Addr::new(fixed[16], fixed[17], fixed[18], fixed[19]),
+            later_fragment: fixed[6] & 0x1f != 0 || fixed[7] != 0,
             payload: packet.get(header_length..)?,
         })
+    }
+
+    /// The outer header, where there is an IPIP one, and the inner.
+    fn read_inner(packet: &'a [u8]) -> Option<(Option<Self>, Self)> {
+        let first = Self::read(packet)?;
+        if first.protocol != PROTOCOL_IPIP || first.later_fragment {
+            return Some((None, first));
+        }
+        let inner = Self::read(first.payload)?;
+        Some((Some(first), inner))
+    }
+
+    fn is_between(&self, source: Ipv4Addr, target: Ipv4Addr) -> bool {
+        (self.source == source && self.destination == target)
+            || (self.source == target && self.destination == source)
     }
 }
 
@@ -141,6 +202,8 @@ mod tests {
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             read_answer(COOKIE, &bytes);
+            recognise(Follow::Cookie(COOKIE.0), &bytes);
+            recognise(Follow::Pair { source: Ipv4Addr::LOCALHOST, target: Ipv4Addr::UNSPECIFIED }, &bytes);
         }
     }
 }

@@ -6,4 +6,5 @@
 pub mod cookie;
 pub mod echo;
 pub mod follow;
+pub mod follower;
 pub mod icmp;

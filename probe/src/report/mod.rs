@@ -1,3 +1,5 @@
 //! Findings made into what a person or a program reads.
 
 pub mod document;
+pub mod error;
+pub mod text;

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::document::{
-    Certainty, Direction, Document, Finding, FixKind, PathPoint, Place, Point, Source, SourceKind, Stage, Verdict,
+    Certainty, Direction, Document, Finding, FixKind, PathPoint, Place, Point, Source, SourceKind, Stage,
+    Verdict,
 };
 
 /// The widest line that `-q` prints.
@@ -62,7 +63,12 @@ fn headline(document: &Document) -> String {
     let verdict = verdict_words(document.verdict);
     match (&document.lost_at, document.findings.first()) {
         (Some(place), Some(finding)) => {
-            format!("{verdict}  {way}: {}{} ({})", lost(document, place), finding.summary, finding_code(finding))
+            format!(
+                "{verdict}  {way}: {}{} ({})",
+                lost(document, place),
+                finding.summary,
+                finding_code(finding)
+            )
         }
         (Some(place), None) => {
             let why = document.not_seen.first().map_or("no cause is proven", |not_seen| &not_seen.why);
@@ -108,7 +114,9 @@ fn source_words(source: &Source) -> String {
     let address = source.address.map(|address| address.to_string());
     match source.kind {
         SourceKind::Pod => address.unwrap_or_else(|| "a pod".to_owned()),
-        SourceKind::Host => address.map_or_else(|| "this node".to_owned(), |address| format!("this node ({address})")),
+        SourceKind::Host => {
+            address.map_or_else(|| "this node".to_owned(), |address| format!("this node ({address})"))
+        }
     }
 }
 

@@ -1,0 +1,349 @@
+//! `caliprobe diagnose`: where is the packet lost, why, what do I type?
+
+mod endpoints;
+mod ownership;
+mod pod_interfaces;
+
+use std::{
+    io::{self, Write as _},
+    net::Ipv4Addr,
+};
+
+use anyhow::Context as _;
+
+use crate::{
+    causes::{
+        case::{Case, KernelAnswer, Owner, Sender},
+        path,
+        trail::{DeviceRole, Telling, Trail},
+        verdict::{self, Judgement},
+    },
+    cli::{DiagnoseArgs, EndpointName, Global, Output},
+    exit::Exit,
+    kernel::trace::TraceRequest,
+    model::Model,
+    observation::{Follow, Observation, Sighting},
+    probing::{
+        cookie::Cookie,
+        echo::{EchoSender, EchoSocket},
+        follow::{self, Plan},
+        follower::Follower,
+    },
+    report::{
+        document::{self, Direction, Document, Probes, SCHEMA_VERSION, SourceKind, Target, Verdict},
+        text,
+    },
+    sample::Sample,
+    sources::{self, GatherOptions, namespace::NetworkNamespace},
+};
+use endpoints::{ChosenSender, Question};
+
+/// Runs one diagnosis and prints it.
+pub async fn run(args: &DiagnoseArgs, global: &Global) -> anyhow::Result<Exit> {
+    let target = EndpointName::parse(&args.target).map_err(|error| anyhow::anyhow!("target {error}"))?;
+    let from = args
+        .from
+        .as_deref()
+        .map(EndpointName::parse)
+        .transpose()
+        .map_err(|error| anyhow::anyhow!("source {error}"))?;
+    let options = GatherOptions { root: global.root.clone(), pools: global.pools.clone() };
+    let mut sample = sources::gather(&options).await.context("cannot read this node's network state")?;
+    let question = endpoints::resolve(&sample, &target, from.as_ref(), args.passive)?;
+    sample.pod_interfaces = pod_interfaces::look_into(&sample, &question, global);
+    let before = sample;
+    let model = Model::new(&before);
+
+    let observed = if args.passive {
+        watch(args, &before, &model, &question).await?
+    } else {
+        probe(args, global, &before, &model, &question).await?
+    };
+    let after = sources::gather(&options).await.context("cannot read this node's network state again")?;
+    let kernel = kernel_answers(&question, &model, &observed).await;
+    let mut owner = None;
+    if !args.passive && observed.probes.iter().any(|probe| probe.round_trip_us.is_none()) {
+        owner = ownership::ask(&model, &question).await;
+    }
+    let documents = Facts {
+        before: &before,
+        after: &after,
+        model: &model,
+        question: &question,
+        observed: &observed,
+        kernel,
+        owner,
+    }
+    .documents(args.passive);
+    print(&documents, global)?;
+    Ok(documents
+        .iter()
+        .map(|document| exit_of(document.verdict))
+        .max_by_key(|exit| weight(*exit))
+        .unwrap_or(Exit::CannotSay))
+}
+
+/// A proven fault outweighs what cannot be said.
+fn weight(exit: Exit) -> u8 {
+    match exit {
+        Exit::Fine => 0,
+        Exit::CannotSay => 1,
+        Exit::Proven => 2,
+        Exit::Failed => 3,
+    }
+}
+
+fn exit_of(verdict: Verdict) -> Exit {
+    match verdict {
+        Verdict::Reachable => Exit::Fine,
+        Verdict::BlackHole | Verdict::Degraded | Verdict::Denied => Exit::Proven,
+        Verdict::Unknown => Exit::CannotSay,
+    }
+}
+
+/// The devices whose traffic tells where a packet of this question is.
+fn taps(before: &Sample, model: &Model<'_>, question: &Question) -> Vec<u32> {
+    let wanted_pod = |index: u32| question.pod_links(model).contains(&index);
+    let mut taps: Vec<u32> = before
+        .links
+        .iter()
+        .filter(|link| match DeviceRole::of(link) {
+            DeviceRole::Tunnel => true,
+            DeviceRole::Pod => wanted_pod(link.index),
+            DeviceRole::Wire => model.is_wire(link.index),
+        })
+        .map(|link| link.index)
+        .collect();
+    taps.sort_unstable();
+    taps.dedup();
+    taps
+}
+
+async fn probe(
+    args: &DiagnoseArgs,
+    global: &Global,
+    before: &Sample,
+    model: &Model<'_>,
+    question: &Question,
+) -> anyhow::Result<Observation> {
+    let cookie = Cookie::random();
+    let request = TraceRequest {
+        follow: Follow::Cookie(cookie.0),
+        taps: taps(before, model, question),
+        network_namespace: before.node.network_namespace,
+    };
+    let mut follower = start_follower(&request, args.no_bpf)?;
+    let senders = open_senders(question, before, global, cookie)?;
+    let plan = Plan { target: question.target, count: args.count, timeout: args.timeout };
+    let leaving = |sighting: &Sighting| {
+        sighting.outgoing
+            && before
+                .links
+                .iter()
+                .any(|link| link.index == sighting.link && DeviceRole::of(link) != DeviceRole::Tunnel)
+    };
+    follow::send_and_follow(plan, &senders, &mut follower, &leaving).await
+}
+
+async fn watch(
+    args: &DiagnoseArgs,
+    before: &Sample,
+    model: &Model<'_>,
+    question: &Question,
+) -> anyhow::Result<Observation> {
+    let source = question
+        .senders
+        .first()
+        .and_then(|chosen| chosen.sender.address())
+        .context("--passive needs --from with an address: which two addresses talk to each other?")?;
+    let request = TraceRequest {
+        follow: Follow::Pair { source, target: question.target },
+        taps: taps(before, model, question),
+        network_namespace: before.node.network_namespace,
+    };
+    let mut follower = start_follower(&request, args.no_bpf)?;
+    follow::watch_only(&mut follower, args.timeout).await
+}
+
+fn start_follower(request: &TraceRequest, without_bpf: bool) -> anyhow::Result<Follower> {
+    if without_bpf {
+        Follower::without_programs(request, "--no-bpf was given")
+    } else {
+        Follower::start(request)
+    }
+}
+
+fn open_senders(
+    question: &Question,
+    before: &Sample,
+    global: &Global,
+    cookie: Cookie,
+) -> anyhow::Result<Vec<EchoSender>> {
+    question
+        .senders
+        .iter()
+        .map(|chosen| {
+            let socket = match &chosen.sender {
+                Sender::Pod { link, address } => {
+                    let namespace = pod_namespace(before, *link, global)?;
+                    let address = *address;
+                    namespace.enter(move || EchoSocket::open(Some(address)))?
+                }
+                Sender::Host { .. } | Sender::Remote { .. } => EchoSocket::open(None),
+            };
+            socket?.register(cookie)
+        })
+        .collect()
+}
+
+/// The network namespace behind a pod's veth.
+fn pod_namespace(before: &Sample, link: u32, global: &Global) -> anyhow::Result<NetworkNamespace> {
+    let link =
+        before.links.iter().find(|other| other.index == link).context("the pod's interface has vanished")?;
+    let id = link
+        .peer_namespace
+        .with_context(|| format!("{} does not say in which network namespace its peer is", link.name))?;
+    NetworkNamespace::find_by_id(&global.root, id)?.with_context(|| {
+        format!(
+            "the network namespace behind {} is not to be found under {}",
+            link.name,
+            global.root.display()
+        )
+    })
+}
+
+/// What the kernel's own look-up says for each direction, to be compared with ours.
+async fn kernel_answers(
+    _question: &Question,
+    _model: &Model<'_>,
+    _observed: &Observation,
+) -> Vec<KernelAnswer> {
+    Vec::new()
+}
+
+/// Everything that the verdicts of one question share.
+struct Facts<'a> {
+    before: &'a Sample,
+    after: &'a Sample,
+    model: &'a Model<'a>,
+    question: &'a Question,
+    observed: &'a Observation,
+    kernel: Vec<KernelAnswer>,
+    owner: Option<Owner>,
+}
+
+impl Facts<'_> {
+    /// One document, or two where the chosen pod and the host fare differently.
+    fn documents(&self, passive: bool) -> Vec<Document> {
+        let mut documents: Vec<Document> = (0u8..)
+            .zip(&self.question.senders)
+            .map(|(flow, chosen)| self.document(flow, chosen, passive))
+            .collect();
+        if let [first, second] = documents.as_slice()
+            && first.verdict == second.verdict
+            && first.findings.first().map(|finding| finding.cause)
+                == second.findings.first().map(|finding| finding.cause)
+        {
+            documents.truncate(1);
+        }
+        documents
+    }
+
+    fn document(&self, flow: u8, chosen: &ChosenSender, passive: bool) -> Document {
+        let telling = match (passive, chosen.sender.address()) {
+            (true, Some(source)) => Telling::Pair { source, target: self.question.target },
+            _ => Telling::Flow(flow),
+        };
+        let case = Case {
+            before: self.before,
+            after: self.after,
+            model: self.model,
+            node: self.model.node_name(),
+            sender: chosen.sender.clone(),
+            target: self.question.target,
+            telling,
+            observation: self.observed,
+            trail: Trail::new(telling, self.observed, &self.before.links),
+            kernel: self.kernel.clone(),
+            owner: self.owner,
+        };
+        let judgement = if passive { verdict::judge_traffic(&case) } else { verdict::judge(&case) };
+        compose(&case, chosen, judgement)
+    }
+}
+
+fn compose(case: &Case<'_>, chosen: &ChosenSender, judgement: Judgement) -> Document {
+    Document {
+        schema_version: SCHEMA_VERSION,
+        command: "diagnose",
+        version: env!("CARGO_PKG_VERSION"),
+        time: case.before.time.clone(),
+        node: document::Node {
+            name: case.node.clone(),
+            address: case.model.own_address(),
+            kernel: case.before.node.kernel.clone(),
+        },
+        verdict: judgement.verdict,
+        target: Target { address: case.target, pod: case.model.pod_name(case.target) },
+        source: source(case, chosen),
+        lost_at: judgement.lost_at,
+        probes: probes(case),
+        findings: judgement.findings,
+        path: path::path(case),
+        not_seen: judgement.not_seen,
+        next: judgement.next,
+    }
+}
+
+fn source(case: &Case<'_>, chosen: &ChosenSender) -> document::Source {
+    let kind = match chosen.sender {
+        Sender::Pod { .. } | Sender::Remote { .. } => SourceKind::Pod,
+        Sender::Host { .. } => SourceKind::Host,
+    };
+    let seen: Option<Ipv4Addr> = case
+        .trail
+        .steps
+        .iter()
+        .filter(|step| step.direction == Direction::Forward)
+        .find_map(|step| step.seen.first())
+        .map(|sighting| sighting.packet.source);
+    document::Source {
+        kind,
+        address: chosen.sender.address().or(seen),
+        interface: chosen.sender.link().map(|link| case.link_name(link)),
+        chosen: chosen.chosen,
+    }
+}
+
+fn probes(case: &Case<'_>) -> Probes {
+    let mut times: Vec<u64> = case.probes().filter_map(|probe| probe.round_trip_us).collect();
+    times.sort_unstable();
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    Probes {
+        sent: count(case.probes().count()),
+        answered: count(times.len()),
+        rtt_us: times.get(times.len() / 2).copied(),
+    }
+}
+
+fn print(documents: &[Document], global: &Global) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    let Some((first, rest)) = documents.split_first() else { return Ok(()) };
+    match global.output {
+        Output::Json => {
+            let mut value = serde_json::to_value(first)?;
+            if let (Some(object), Some(second)) = (value.as_object_mut(), rest.first()) {
+                object.insert("other_source".to_owned(), serde_json::to_value(second)?);
+            }
+            serde_json::to_writer_pretty(&mut out, &value)?;
+            writeln!(out)?;
+        }
+        Output::Text if global.quiet => writeln!(out, "{}", text::quiet(first))?,
+        Output::Text => {
+            for document in documents {
+                write!(out, "{}", text::diagnosis(document))?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! Network namespaces: whose a veth's peer is, and work done inside one.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io,
+    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, anyhow};
+use bytes::BufMut as _;
+use netlink_sys::protocols::NETLINK_ROUTE;
+use nix::sched::{CloneFlags, setns};
+
+use super::raw_netlink::{RawNetlink, attribute, put_attribute};
+
+/// `RTM_GETNSID`, linux/rtnetlink.h.
+const RTM_GETNSID: u16 = 90;
+/// `NETNSA_NSID` and `NETNSA_FD`, linux/net_namespace.h.
+const NETNSA_NSID: u16 = 1;
+const NETNSA_FD: u16 = 3;
+/// `struct rtgenmsg`, padded.
+const GENERIC_HEADER: [u8; 4] = [0; 4];
+
+/// An open network namespace.
+#[derive(Debug)]
+pub struct NetworkNamespace {
+    file: File,
+    /// Identifies it on this machine.
+    pub inode: u64,
+    pub path: PathBuf,
+}
+
+impl NetworkNamespace {
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let inode = file.metadata()?.ino();
+        Ok(Self { file, inode, path: path.to_owned() })
+    }
+
+    /// The namespace of the calling thread.
+    pub fn own() -> anyhow::Result<Self> {
+        Self::open(Path::new("/proc/thread-self/ns/net"))
+            .context("cannot open this process's network namespace")
+    }
+
+    /// Finds the namespace that has this identity here (`IFLA_LINK_NETNSID`) among the named ones and those of
+    /// all processes. `Ok(None)` where none has it.
+    pub fn find_by_id(root: &Path, id: i32) -> anyhow::Result<Option<Self>> {
+        let netlink = RawNetlink::open(NETLINK_ROUTE)?;
+        let mut seen = BTreeSet::new();
+        let mut denied = None;
+        for path in candidates(root) {
+            let namespace = match Self::open(&path) {
+                Ok(namespace) => namespace,
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    denied = Some(anyhow!("cannot look into {} (CAP_SYS_PTRACE)", path.display()));
+                    continue;
+                }
+                Err(_) => continue,
+            };
+            if seen.insert(namespace.inode) && namespace.id(&netlink)? == Some(id) {
+                return Ok(Some(namespace));
+            }
+        }
+        denied.map_or(Ok(None), Err)
+    }
+
+    /// This namespace's identity as seen from the socket's own; `None` where it has none.
+    fn id(&self, netlink: &RawNetlink) -> anyhow::Result<Option<i32>> {
+        let mut request = GENERIC_HEADER.to_vec();
+        let mut value = Vec::new();
+        value.put_i32_ne(self.file.as_raw_fd());
+        put_attribute(&mut request, NETNSA_FD, &value)?;
+        let answers = match netlink.request(RTM_GETNSID, 0, &request) {
+            Ok(answers) => answers,
+            // The file is no network namespace.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(None),
+            Err(error) => return Err(error).context("cannot ask for a namespace's identity"),
+        };
+        let id = answers.iter().find_map(|answer| {
+            let value = attribute(answer.payload.get(GENERIC_HEADER.len()..)?, NETNSA_NSID)?;
+            Some(i32::from_ne_bytes(*value.first_chunk()?))
+        });
+        Ok(id.filter(|id| *id >= 0))
+    }
+
+    /// Runs something on a thread of its own inside this namespace. Sockets that it opens stay there.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                setns(&self.file, CloneFlags::CLONE_NEWNET)
+                    .with_context(|| format!("cannot enter {} (CAP_SYS_ADMIN)", self.path.display()))?;
+                Ok(work())
+            });
+            thread.join().map_err(|_| anyhow!("the work inside {} ended by a panic", self.path.display()))?
+        })
+    }
+}
+
+/// Everywhere that a network namespace may be found.
+fn candidates(root: &Path) -> impl Iterator<Item = PathBuf> {
+    let named = ["run/netns", "var/run/netns", "run/docker/netns"]
+        .into_iter()
+        .flat_map(move |folder| entries(&root.join(folder)));
+    let processes = entries(&root.join("proc"))
+        .filter(|path| {
+            path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit))
+        })
+        .map(|path| path.join("ns/net"));
+    named.chain(processes)
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}
