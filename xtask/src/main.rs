@@ -1,1 +1,69 @@
-fn main() {}
+//! What a developer of caliprobe types: `cargo xtask COMMAND`.
+
+use std::{ffi::OsString, io, process::ExitCode, time::Duration};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::{
+    cache::Cache,
+    guest::Guest,
+    kernels::{Kernel, Selection, Series},
+    lab::LabArguments,
+};
+
+mod binaries;
+mod cache;
+mod command;
+mod guest;
+mod kernels;
+mod lab;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Set-up, lab, demo, tests and benchmarks of caliprobe")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Runs scenario files in guests, or opens a shell in the lab's cluster
+    Lab(LabArguments),
+    /// Runs one command in a guest that has this machine's files, and returns its exit code
+    Guest {
+        #[arg(long = "kernel", value_name = "SERIES")]
+        kernels: Vec<Selection>,
+        /// Seconds after which the guest is taken down
+        #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+        time_limit: u64,
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Lab(arguments) => lab::run(&arguments),
+        Task::Guest { kernels, time_limit, command } => {
+            let cache = Cache::open()?;
+            let mut worst = 0;
+            for series in kernels::selected(&kernels, &[Series::V6_12]) {
+                let kernel = Kernel::obtain(&cache, series)?;
+                let guest = Guest { kernel: &kernel, time_limit: Duration::from_secs(time_limit) };
+                worst = worst.max(guest.run(&command, &mut io::stdout())?);
+            }
+            Ok(lab::exit_code(worst))
+        }
+    }
+}

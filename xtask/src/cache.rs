@@ -1,0 +1,72 @@
+//! Where kernels and built tools are kept: outside the tree that git tracks, shared by all checkouts of a user.
+
+use std::{
+    env,
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+
+/// The folder `$CALIPROBE_CACHE`, else `$XDG_CACHE_HOME/caliprobe`, else `~/.cache/caliprobe`.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+impl Cache {
+    pub fn open() -> Result<Self> {
+        let root = Self::place()?;
+        fs::create_dir_all(&root).with_context(|| format!("cannot create the cache {}", root.display()))?;
+        let root = root.canonicalize().with_context(|| format!("no such folder: {}", root.display()))?;
+        Ok(Self { root })
+    }
+
+    fn place() -> Result<PathBuf> {
+        if let Some(named) = absolute("CALIPROBE_CACHE") {
+            return Ok(named);
+        }
+        absolute("XDG_CACHE_HOME")
+            .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+            .map(|caches| caches.join("caliprobe"))
+            .context(
+                "neither CALIPROBE_CACHE, XDG_CACHE_HOME nor HOME is set: no place for kernels and tools",
+            )
+    }
+
+    /// The folder of one kernel series: `kernels/6.12`.
+    pub fn kernel(&self, series: &str) -> PathBuf {
+        self.root.join("kernels").join(series)
+    }
+
+    /// The package lists of one Debian suite that the machine itself does not use.
+    pub fn suite(&self, suite: &str) -> PathBuf {
+        self.root.join("apt").join(suite)
+    }
+
+    /// What `cargo install --root` is given; the programs are in its `bin`.
+    pub fn tools(&self) -> PathBuf {
+        self.root.join("tools")
+    }
+
+    /// Waits until no other xtask changes the cache; the lock is given back when the file is dropped.
+    pub fn lock(&self) -> Result<File> {
+        let path = self.root.join("lock");
+        let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+        Ok(file)
+    }
+
+    /// An empty folder on the cache's own file system, so that what is built in it can be renamed into place.
+    pub fn workspace(&self) -> Result<tempfile::TempDir> {
+        tempfile::Builder::new()
+            .prefix("partial-")
+            .tempdir_in(&self.root)
+            .with_context(|| format!("cannot write to {}", self.root.display()))
+    }
+}
+
+/// The environment's path of that name; a relative one is as good as none, as the XDG specification has it.
+fn absolute(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).map(PathBuf::from).filter(|path| Path::is_absolute(path))
+}

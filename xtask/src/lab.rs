@@ -1,0 +1,100 @@
+//! The lab in guests: scenario files, or a shell in its cluster.
+
+use std::{ffi::OsString, io, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+
+use crate::{
+    binaries::Binaries,
+    cache::Cache,
+    guest::Guest,
+    kernels::{self, Kernel, Selection, Series},
+};
+
+#[derive(Args)]
+pub struct LabArguments {
+    /// 5.10, 6.1, 6.12, newest or all; may be given several times [default: 6.12]
+    #[arg(long = "kernel", value_name = "SERIES")]
+    kernels: Vec<Selection>,
+    /// Open a shell in a guest, with the lab's cluster built
+    #[arg(long, conflicts_with_all = ["files", "list"])]
+    shell: bool,
+    /// Name the scenarios that come with caliprobe
+    #[arg(long, conflicts_with = "files")]
+    list: bool,
+    /// Scenario files, from anywhere
+    #[arg(value_name = "FILE", required_unless_present_any = ["shell", "list"])]
+    files: Vec<PathBuf>,
+}
+
+/// A guest under emulation takes a while for a scenario, and a kernel's whole set is one guest.
+const BOOT: Duration = Duration::from_mins(1);
+const SCENARIO: Duration = Duration::from_mins(1);
+const SHELL: Duration = Duration::from_hours(24);
+
+pub fn run(arguments: &LabArguments) -> Result<ExitCode> {
+    let series = kernels::selected(&arguments.kernels, &[Series::V6_12]);
+    if arguments.list {
+        return list();
+    }
+    let cache = Cache::open()?;
+    let binaries = Binaries::build()?;
+    if arguments.shell {
+        ensure!(series.len() == 1, "a shell is in one guest: name one kernel");
+        let kernel = Kernel::obtain(&cache, series[0])?;
+        let command = [binaries.lab.into_os_string(), "shell".into()];
+        let code = Guest { kernel: &kernel, time_limit: SHELL }.run_on_terminal(&command)?;
+        return Ok(exit_code(code));
+    }
+    let mut worst = 0;
+    for series in series {
+        let kernel = Kernel::obtain(&cache, series)?;
+        worst = worst.max(run_scenarios(&kernel, &binaries, &arguments.files, &mut io::stdout())?);
+    }
+    Ok(exit_code(worst))
+}
+
+/// Runs the scenarios in one guest; the exit code is that of `caliprobe-lab run`.
+pub fn run_scenarios(
+    kernel: &Kernel,
+    binaries: &Binaries,
+    files: &[PathBuf],
+    stdout: &mut (dyn io::Write + Send),
+) -> Result<i32> {
+    let mut command: Vec<OsString> = vec![binaries.lab.clone().into(), "run".into()];
+    command.extend(["--caliprobe".into(), binaries.caliprobe.clone().into()]);
+    command.extend(["--kernel-label".into(), kernel.series.name().into()]);
+    for file in files {
+        let file = file.canonicalize().with_context(|| format!("no such scenario: {}", file.display()))?;
+        command.push(file.into());
+    }
+    let scenarios = u32::try_from(files.len()).unwrap_or(u32::MAX);
+    Guest { kernel, time_limit: BOOT + SCENARIO * scenarios }.run(&command, stdout)
+}
+
+pub fn exit_code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+fn list() -> Result<ExitCode> {
+    for file in scenarios()? {
+        println!("{}", file.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The scenario files of this checkout, in order of their names.
+pub fn scenarios() -> Result<Vec<PathBuf>> {
+    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/scenarios")).canonicalize();
+    let folder = folder.context("this checkout has no tests/scenarios")?;
+    let mut files = Vec::new();
+    for entry in folder.read_dir()? {
+        let path = entry?.path();
+        if path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
