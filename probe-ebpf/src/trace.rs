@@ -39,10 +39,10 @@ static OFFSETS: Global<Offsets> = Global::new(Offsets {
     namespace_inode: 0,
 });
 
-/// Position of the drop reason among the tracepoint's arguments; 0 where this kernel has none. Read-only, so
-/// that the verifier prunes the branch that would read an argument that is not there.
+/// Whether the tracepoint's third argument is the drop reason, as BTF tells. Read-only, so that the verifier
+/// prunes the branch that would read an argument that is not there.
 #[unsafe(no_mangle)]
-static REASON_ARGUMENT: Global<u32> = Global::new(0);
+static HAS_REASON: Global<u32> = Global::new(0);
 
 const BPF_HDR_START_NET: u32 = 1;
 const PROTOCOL_ICMP: u8 = 1;
@@ -287,11 +287,7 @@ pub(crate) fn tap(context: &SkBuffContext) {
 }
 
 pub(crate) fn drop_btf(context: &BtfTracePointContext) {
-    let reason = match REASON_ARGUMENT.load() {
-        2 => context.arg::<u32>(2),
-        3 => context.arg::<u32>(3),
-        _ => 0,
-    };
+    let reason = if HAS_REASON.load() == 0 { 0 } else { context.arg::<u32>(2) };
     let mut event = empty();
     if freed(context.arg(0), &mut event).is_some() {
         finish_drop(context.as_ptr(), context.arg(1), reason, &mut event);
@@ -299,11 +295,7 @@ pub(crate) fn drop_btf(context: &BtfTracePointContext) {
 }
 
 pub(crate) fn drop_raw(context: &RawTracePointContext) {
-    let reason = match REASON_ARGUMENT.load() {
-        2 => context.arg::<u32>(2),
-        3 => context.arg::<u32>(3),
-        _ => 0,
-    };
+    let reason = if HAS_REASON.load() == 0 { 0 } else { context.arg::<u32>(2) };
     let mut event = empty();
     if freed(context.arg(0), &mut event).is_some() {
         finish_drop(context.as_ptr(), context.arg(1), reason, &mut event);

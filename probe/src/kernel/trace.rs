@@ -27,6 +27,9 @@ use crate::{
 /// `PACKET_OUTGOING`, linux/if_packet.h.
 const PACKET_OUTGOING: u8 = 4;
 
+/// Where the drop program looks for the reason among the tracepoint's arguments.
+const REASON_ARGUMENT: u32 = 2;
+
 /// What is to be followed, and where.
 #[derive(Clone, Debug)]
 pub struct TraceRequest {
@@ -60,18 +63,18 @@ impl Tracer {
             .as_ref()
             .map_err(|error| format!("{error:#}"))
             .and_then(|btf| Visibility::new(btf).map_err(|error| format!("{error:#}")));
-        let (offsets, reason) = match &visibility {
-            Ok(visibility) => (visibility.offsets, visibility.reason_argument.unwrap_or(0)),
+        let (offsets, has_reason) = match &visibility {
+            Ok(visibility) => (visibility.offsets, u32::from(visibility.has_reason)),
             Err(_) => (NO_OFFSETS, 0),
         };
         loader.override_global("OFFSETS", &offsets, true);
-        loader.override_global("REASON_ARGUMENT", &reason, true);
+        loader.override_global("HAS_REASON", &has_reason, true);
         let mut programs = loader.load(PROGRAMS).context("cannot load the kernel programs")?;
         let taps = attach_taps(&mut programs, &request.taps)?;
         match &visibility {
             Ok(visibility) => {
                 attach_drops(&mut programs)?;
-                if visibility.reason_argument.is_none() {
+                if !visibility.has_reason {
                     limits.push(("drop reasons".to_owned(), "this kernel gives none".to_owned()));
                 }
             }
@@ -198,7 +201,12 @@ fn attach_drops(programs: &mut Ebpf) -> anyhow::Result<()> {
     let program: &mut RawTracePoint =
         programs.program_mut("trace_drop_raw").context("the drop program is missing")?.try_into()?;
     if let Err(error) = program.load() {
-        bail!("the kernel refuses the drop program (CAP_BPF, CAP_PERFMON): {first:#}; {error}");
+        let refusals = format!("{first:#}; {error}");
+        tracing::warn!("the kernel refuses the drop program: {refusals}");
+        bail!(
+            "the kernel refuses the drop program (CAP_BPF, CAP_PERFMON): {}",
+            refusals.lines().next().unwrap_or_default()
+        );
     }
     program.attach("kfree_skb").context("cannot attach to kfree_skb")?;
     Ok(())
@@ -221,7 +229,7 @@ const NO_OFFSETS: Offsets = Offsets {
 /// What the kernel's types let the drop program see.
 struct Visibility {
     offsets: Offsets,
-    reason_argument: Option<u32>,
+    has_reason: bool,
     reasons: HashMap<u64, String>,
 }
 
@@ -240,9 +248,10 @@ impl Visibility {
             socket_namespace: btf.offset("sock", "__sk_common.skc_net.net")?,
             namespace_inode: btf.offset("net", "ns.inum")?,
         };
-        let reason_argument = btf.tracepoint_enum_argument("kfree_skb", "skb_drop_reason")?;
+        let has_reason =
+            btf.tracepoint_enum_argument("kfree_skb", "skb_drop_reason")? == Some(REASON_ARGUMENT);
         let reasons = btf.enumerators("skb_drop_reason").unwrap_or_default();
-        Ok(Self { offsets, reason_argument, reasons })
+        Ok(Self { offsets, has_reason, reasons })
     }
 }
 
