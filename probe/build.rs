@@ -1,32 +1,33 @@
 //! Builds the kernel programs and places them in `OUT_DIR/probe`, from where `kernel/` embeds them.
 
-use std::{env, path::Path, process::Command};
+use std::{env, path::Path};
 
 use anyhow::Context as _;
-use aya_build::{Package, Toolchain};
+use aya_build::Package;
 
-/// A toolchain with `rust-src`: Debian's own compiler, linked to rustup by `cargo xtask setup` under this name,
-/// or else a rustup nightly.
-const DEBIAN_TOOLCHAIN: &str = "debian";
+#[path = "build/tools.rs"]
+mod tools;
 
 fn main() -> anyhow::Result<()> {
     let manifest = env::var("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR is not set")?;
     let root = Path::new(&manifest).join("../probe-ebpf");
     let root_dir = root.to_str().context("the path of probe-ebpf is not UTF-8")?;
     let package = Package { name: "probe-ebpf", root_dir, ..Package::default() };
-    let toolchain = if has_toolchain(DEBIAN_TOOLCHAIN) {
-        // SAFETY: a build script has one thread at this point.
-        unsafe { env::set_var("RUSTC_BOOTSTRAP", "1") };
-        Toolchain::Custom(DEBIAN_TOOLCHAIN)
-    } else {
-        Toolchain::default()
-    };
-    aya_build::build_ebpf([package], toolchain)
-}
 
-fn has_toolchain(name: &str) -> bool {
-    Command::new("rustup")
-        .args(["run", name, "rustc", "--version"])
-        .output()
-        .is_ok_and(|out| out.status.success())
+    let toolchain = tools::Toolchain::find()
+        .context("no Rust toolchain has the source of `core` (rust-src): run `cargo xtask setup`")?;
+    let linker = tools::linker().context("bpf-linker is missing: run `cargo xtask setup`")?;
+    println!("cargo:rerun-if-changed={}", linker.display());
+
+    // SAFETY: a build script has one thread at this point.
+    unsafe {
+        env::set_var("PATH", env::join_paths(tools::linker_folders())?);
+        // The source of `core` is built with unstable flags, whichever channel the compiler is of.
+        env::set_var("RUSTC_BOOTSTRAP", "1");
+        // All that the inner cargo says is shown as warnings.
+        env::set_var("CARGO_TERM_QUIET", "true");
+    }
+    let toolchain =
+        toolchain.name.as_deref().map_or(aya_build::Toolchain::Nightly, aya_build::Toolchain::Custom);
+    aya_build::build_ebpf([package], toolchain)
 }

@@ -56,8 +56,8 @@ fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Message>(line).ok())
-        .find(|message| message.target.as_ref().is_some_and(|target| target.name == name))
-        .and_then(|message| message.executable)
+        .filter(|message| message.target.as_ref().is_some_and(|target| target.name == name))
+        .find_map(|message| message.executable)
 }
 
 #[cfg(test)]
@@ -67,7 +67,8 @@ mod tests {
     #[test]
     fn an_executable_is_found_among_cargos_messages() {
         let messages = r#"{"reason":"compiler-artifact","target":{"name":"anyhow"},"executable":null}
-{"reason":"compiler-artifact","target":{"name":"caliprobe-lab"},"executable":"/t/debug/caliprobe-lab"}
+{"reason":"compiler-artifact","target":{"name":"caliprobe-lab","kind":["lib"]},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"caliprobe-lab","kind":["bin"]},"executable":"/t/debug/caliprobe-lab"}
 {"reason":"build-finished","success":true}"#;
         assert_eq!(executable(messages, "caliprobe-lab"), Some("/t/debug/caliprobe-lab".into()));
         assert_eq!(executable(messages, "caliprobe"), None);

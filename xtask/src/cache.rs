@@ -1,14 +1,14 @@
 //! Where kernels and built tools are kept: outside the tree that git tracks, shared by all checkouts of a user.
 
 use std::{
-    env,
     fs::{self, File},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use anyhow::{Context as _, Result};
 
-/// The folder `$CALIPROBE_CACHE`, else `$XDG_CACHE_HOME/caliprobe`, else `~/.cache/caliprobe`.
+use crate::tools;
+
 #[derive(Clone, Debug)]
 pub struct Cache {
     root: PathBuf,
@@ -16,22 +16,12 @@ pub struct Cache {
 
 impl Cache {
     pub fn open() -> Result<Self> {
-        let root = Self::place()?;
+        let root = tools::cache().context(
+            "neither CALIPROBE_CACHE, XDG_CACHE_HOME nor HOME is set: no place for kernels and tools",
+        )?;
         fs::create_dir_all(&root).with_context(|| format!("cannot create the cache {}", root.display()))?;
         let root = root.canonicalize().with_context(|| format!("no such folder: {}", root.display()))?;
         Ok(Self { root })
-    }
-
-    fn place() -> Result<PathBuf> {
-        if let Some(named) = absolute("CALIPROBE_CACHE") {
-            return Ok(named);
-        }
-        absolute("XDG_CACHE_HOME")
-            .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
-            .map(|caches| caches.join("caliprobe"))
-            .context(
-                "neither CALIPROBE_CACHE, XDG_CACHE_HOME nor HOME is set: no place for kernels and tools",
-            )
     }
 
     /// The folder of one kernel series: `kernels/6.12`.
@@ -64,9 +54,4 @@ impl Cache {
             .tempdir_in(&self.root)
             .with_context(|| format!("cannot write to {}", self.root.display()))
     }
-}
-
-/// The environment's path of that name; a relative one is as good as none, as the XDG specification has it.
-fn absolute(variable: &str) -> Option<PathBuf> {
-    env::var_os(variable).map(PathBuf::from).filter(|path| Path::is_absolute(path))
 }

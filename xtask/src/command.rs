@@ -3,7 +3,7 @@
 use std::{
     env,
     ffi::OsStr,
-    iter,
+    fs, iter,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -39,6 +39,18 @@ pub fn succeeds(command: &mut Command) -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
+}
+
+/// A program whose output is read by us and so must not be in the user's language.
+pub fn untranslated(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env("LC_ALL", "C.UTF-8");
+    command
+}
+
+pub fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
 /// The command as one would type it.

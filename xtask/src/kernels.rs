@@ -254,7 +254,7 @@ impl Packages {
     }
 
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
+        let mut command = command::untranslated(program);
         // The cache may lie in a home that apt's own user cannot enter.
         command.args(["-o", "APT::Sandbox::User=root"]);
         for option in &self.options {

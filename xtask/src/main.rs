@@ -10,14 +10,20 @@ use crate::{
     guest::Guest,
     kernels::{Kernel, Selection, Series},
     lab::LabArguments,
+    test::TestArguments,
 };
 
 mod binaries;
 mod cache;
 mod command;
+mod counts;
 mod guest;
 mod kernels;
 mod lab;
+mod setup;
+mod test;
+#[path = "../../probe/build/tools.rs"]
+mod tools;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Set-up, lab, demo, tests and benchmarks of caliprobe")]
@@ -28,6 +34,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Finds what it takes to build and to run the lab, and installs what is missing
+    Setup,
+    /// Checks formatting and lints, and runs all tests and all scenarios
+    Test(TestArguments),
     /// Runs scenario files in guests, or opens a shell in the lab's cluster
     Lab(LabArguments),
     /// Runs one command in a guest that has this machine's files, and returns its exit code
@@ -54,6 +64,8 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<ExitCode> {
     match task {
+        Task::Setup => setup::run(),
+        Task::Test(arguments) => test::run(&arguments),
         Task::Lab(arguments) => lab::run(&arguments),
         Task::Guest { kernels, time_limit, command } => {
             let cache = Cache::open()?;

@@ -1,0 +1,75 @@
+//! The programs that a guest and the lab in it are made of.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::apt::{Apt, Packages};
+use crate::{
+    command::{self, find_program},
+    guest,
+};
+
+struct Program {
+    name: &'static str,
+    /// Debian's packages that have it; which of them a release knows differs.
+    packages: &'static [&'static str],
+    is_there: fn(&str) -> bool,
+}
+
+const PROGRAMS: [Program; 12] = [
+    Program {
+        is_there: |_| guest::find_virtiofsd().is_some(),
+        ..on_path("virtiofsd", &["virtiofsd", "qemu-system-common"])
+    },
+    // It runs before any library can be seen.
+    Program { is_there: is_static, ..on_path("busybox", &["busybox-static"]) },
+    on_path("qemu-system-x86_64", &["qemu-system-x86"]),
+    on_path("setpriv", &["util-linux"]),
+    on_path("depmod", &["kmod"]),
+    on_path("xz", &["xz-utils"]),
+    on_path("zstd", &["zstd"]),
+    on_path("ip", &["iproute2"]),
+    on_path("ping", &["iputils-ping"]),
+    on_path("iptables", &["iptables"]),
+    on_path("nft", &["nftables"]),
+    on_path("ipset", &["ipset"]),
+];
+
+const fn on_path(name: &'static str, packages: &'static [&'static str]) -> Program {
+    Program { name, packages, is_there: |name| find_program(name).is_some() }
+}
+
+fn is_static(name: &str) -> bool {
+    // ldd fails on a program without an interpreter.
+    find_program(name).is_some_and(|path| !command::succeeds(Command::new("ldd").arg(path)))
+}
+
+/// Installs what is missing. Returns what is still missing then, each with what to do about it.
+pub fn ensure(packages: &Packages) -> Result<Vec<String>> {
+    let absent = || PROGRAMS.iter().filter(|program| !(program.is_there)(program.name));
+    if absent().next().is_some()
+        && let Some(apt) = packages.apt()
+    {
+        let mut wanted = Vec::new();
+        for program in absent() {
+            wanted.extend(first_known(apt, program.packages)?);
+        }
+        apt.install(&wanted)?;
+    }
+    Ok(absent()
+        .map(|program| {
+            let Program { name, packages, .. } = program;
+            format!("{name}: in Debian it is in the package {}", packages.join(" or "))
+        })
+        .collect())
+}
+
+fn first_known(apt: &Apt, packages: &[&str]) -> Result<Option<String>> {
+    for package in packages {
+        if apt.version(package)?.is_some() {
+            return Ok(Some((*package).to_owned()));
+        }
+    }
+    Ok(None)
+}

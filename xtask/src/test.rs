@@ -1,0 +1,130 @@
+//! `cargo xtask test`: formatting, lints, all tests of the workspace, and all scenarios on real kernels.
+
+use std::{
+    io,
+    process::{Command, ExitCode, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+
+use crate::{
+    binaries::{Binaries, cargo},
+    command,
+    counts::{Counting, Counts},
+    kernels::{Kernel, Series},
+    lab, setup,
+};
+
+#[derive(Args)]
+pub struct TestArguments {
+    /// Run the scenarios on 5.10 and on the newest kernel too
+    #[arg(long)]
+    full: bool,
+}
+
+pub fn run(arguments: &TestArguments) -> Result<ExitCode> {
+    let start = Instant::now();
+    let kernels = setup::ensure(if arguments.full { &Series::ALL } else { &Series::USUAL })?;
+    println!("== set-up: {} s", start.elapsed().as_secs());
+
+    let mut rings = Rings::default();
+    rings.run("formatting", formatting);
+    rings.run("lints", lints);
+    rings.run("tests of the workspace", workspace);
+    match Binaries::build() {
+        Ok(binaries) => {
+            for kernel in &kernels {
+                rings.run(&format!("scenarios on {}", kernel.release), || scenarios(kernel, &binaries));
+            }
+        }
+        Err(error) => rings.run("scenarios", || Err(error)),
+    }
+    println!("== all: {} s", start.elapsed().as_secs());
+    println!("{}", rings.counts);
+    Ok(if rings.counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[derive(Default)]
+struct Rings {
+    counts: Counts,
+}
+
+impl Rings {
+    /// A ring that cannot tell its counts has failed; the others run all the same.
+    fn run(&mut self, name: &str, ring: impl FnOnce() -> Result<Counts>) {
+        println!("== {name}");
+        let start = Instant::now();
+        let counts = ring().unwrap_or_else(|error| {
+            eprintln!("error: {error:#}");
+            Counts::FAILED
+        });
+        let outcome = if counts.failed == 0 { "good" } else { "failed" };
+        println!("== {name}: {outcome}, {} s", start.elapsed().as_secs());
+        self.counts += counts;
+    }
+}
+
+fn formatting() -> Result<Counts> {
+    check("rustfmt", cargo().args(["fmt", "--all", "--check"]), cargo().args(["fmt", "--version"]))
+}
+
+/// The kernel programs too, though as if for this machine: compilers with the source of `core` are often
+/// without clippy. What the compiler itself warns of when they are built for BPF is shown by the build.
+fn lints() -> Result<Counts> {
+    let clippy = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
+    check("clippy", cargo().args(clippy), cargo().args(["clippy", "--version"]))
+}
+
+fn check(tool: &str, command: &mut Command, version: &mut Command) -> Result<Counts> {
+    if !command::succeeds(version) {
+        println!("skipped: there is no {tool} for this toolchain (`rustup component add {tool}`)");
+        return Ok(Counts::SKIPPED);
+    }
+    command::run(command)?;
+    Ok(Counts::PASSED)
+}
+
+fn workspace() -> Result<Counts> {
+    let mut counting = Counting::new(io::stdout(), Counts::of_cargo_test);
+    let mut tests = cargo();
+    tests.args(["test", "--workspace", "--no-fail-fast"]).stdout(Stdio::piped());
+    let mut tests = tests.spawn().context("cannot start cargo")?;
+    if let Some(mut output) = tests.stdout.take() {
+        io::copy(&mut output, &mut counting)?;
+    }
+    let status = tests.wait()?;
+    outcome(counting.counts(), status.success())
+}
+
+fn scenarios(kernel: &Kernel, binaries: &Binaries) -> Result<Counts> {
+    let files = lab::scenarios()?;
+    let mut counting = Counting::new(io::stdout(), Counts::of_lab);
+    let code = lab::run_scenarios(kernel, binaries, &files, &mut counting)?;
+    outcome(counting.counts(), code == 0)
+}
+
+/// A runner's counts, if they agree with its exit code.
+fn outcome(counts: Option<Counts>, success: bool) -> Result<Counts> {
+    let counts = counts.context("no test was run")?;
+    ensure!(counts.passed + counts.failed > 0, "no test was run");
+    ensure!(success || counts.failed > 0, "the tests ended before all had run");
+    Ok(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runner_is_believed_only_where_its_counts_and_its_exit_code_agree() {
+        let good = Counts { passed: 3, failed: 0, skipped: 1 };
+        let bad = Counts { passed: 3, failed: 1, skipped: 0 };
+        assert_eq!(outcome(Some(good), true).unwrap(), good);
+        assert_eq!(outcome(Some(bad), false).unwrap(), bad);
+        assert!(outcome(Some(good), false).is_err());
+        assert!(outcome(None, true).is_err());
+        assert!(outcome(Some(Counts::SKIPPED), true).is_err());
+    }
+}
