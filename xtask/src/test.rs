@@ -73,7 +73,7 @@ fn formatting() -> Result<Counts> {
 /// The kernel programs too, though as if for this machine: compilers with the source of `core` are often
 /// without clippy. What the compiler itself warns of when they are built for BPF is shown by the build.
 fn lints() -> Result<Counts> {
-    let clippy = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
+    let clippy = ["clippy", "--workspace", "--all-targets", "--keep-going", "--", "--deny", "warnings"];
     check("clippy", cargo().args(clippy), cargo().args(["clippy", "--version"]))
 }
 
