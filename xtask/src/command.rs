@@ -53,6 +53,16 @@ pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
+/// The program itself where we are root, or else through sudo.
+pub fn as_root(program: impl AsRef<OsStr>) -> Command {
+    if is_root() {
+        return Command::new(program);
+    }
+    let mut sudo = Command::new("sudo");
+    sudo.arg(program);
+    sudo
+}
+
 /// The command as one would type it.
 pub fn line(command: &Command) -> String {
     let words = iter::once(command.get_program()).chain(command.get_args());

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     cache::Cache,
+    demo::DemoArguments,
     guest::Guest,
     kernels::{Kernel, Selection, Series},
     lab::LabArguments,
@@ -17,6 +18,7 @@ mod binaries;
 mod cache;
 mod command;
 mod counts;
+mod demo;
 mod guest;
 mod kernels;
 mod lab;
@@ -36,6 +38,8 @@ struct Arguments {
 enum Task {
     /// Finds what it takes to build and to run the lab, and installs what is missing
     Setup,
+    /// Shows a cluster that works, breaks and is repaired, and what caliprobe says of it
+    Demo(DemoArguments),
     /// Checks formatting and lints, and runs all tests and all scenarios
     Test(TestArguments),
     /// Runs scenario files in guests, or opens a shell in the lab's cluster
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Setup => setup::run(),
+        Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Lab(arguments) => lab::run(&arguments),
         Task::Guest { kernels, time_limit, command } => {

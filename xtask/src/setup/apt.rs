@@ -6,77 +6,50 @@ use anyhow::Result;
 
 use crate::command::{self, untranslated};
 
-/// The system's packages, of which nothing is asked until something is missing.
+/// The packages of this machine's releases. Their lists are read anew before the first question.
 #[derive(Default)]
 pub struct Packages {
-    apt: OnceCell<Option<Apt>>,
+    ours_to_install: OnceCell<bool>,
 }
 
 impl Packages {
-    /// Nothing where the system has no apt-get, or where we may neither use it nor ask sudo to.
-    pub fn apt(&self) -> Option<&Apt> {
-        self.apt.get_or_init(Apt::open).as_ref()
-    }
-}
-
-/// The package manager of this machine, with lists that have just been read anew.
-pub struct Apt {
-    privileges: Privileges,
-}
-
-#[derive(Clone, Copy)]
-enum Privileges {
-    Own,
-    Sudo,
-}
-
-impl Apt {
-    fn open() -> Option<Self> {
-        command::find_program("apt-get")?;
-        let privileges = if command::is_root() {
-            Privileges::Own
-        } else {
-            command::find_program("sudo").map(|_| Privileges::Sudo)?
-        };
-        let apt = Self { privileges };
-        // One broken source among many must not be in the way of all others.
-        if let Err(error) = command::output(apt.get().arg("update")) {
-            eprintln!("setup: {error:#}");
-        }
-        Some(apt)
-    }
-
-    /// The version that would be installed.
-    #[expect(clippy::unused_self, reason = "the lists that it looks into are new only once an Apt is there")]
+    /// The version that would be installed; nothing where apt does not know the package, where there is no apt,
+    /// and where we may neither use it nor ask sudo to.
     pub fn version(&self, package: &str) -> Result<Option<String>> {
+        if !self.ours_to_install.get_or_init(update) {
+            return Ok(None);
+        }
         let policy = command::output(untranslated("apt-cache").args(["policy", package]))?;
         Ok(candidate(&policy).map(str::to_owned))
     }
+}
 
-    pub fn install(&self, packages: &[String]) -> Result<()> {
-        let sudo = match self.privileges {
-            Privileges::Own => "",
-            Privileges::Sudo => "sudo ",
-        };
-        eprintln!("setup: {sudo}apt-get install {}", packages.join(" "));
-        command::output(self.get().args(["install", "--yes", "--no-install-recommends"]).args(packages))?;
-        Ok(())
-    }
+/// Installs packages that have a version.
+pub fn install(packages: &[String]) -> Result<()> {
+    let by = if command::is_root() { "" } else { "sudo " };
+    eprintln!("setup: {by}apt-get install {}", packages.join(" "));
+    command::output(get().args(["install", "--yes", "--no-install-recommends"]).args(packages))?;
+    Ok(())
+}
 
-    fn get(&self) -> Command {
-        let mut command = match self.privileges {
-            Privileges::Own => Command::new("env"),
-            Privileges::Sudo => {
-                let mut sudo = Command::new("sudo");
-                sudo.arg("env");
-                sudo
-            }
-        };
-        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet"]);
-        // Another apt may be at work, as it often is on a machine that has just been started.
-        command.args(["-o", "DPkg::Lock::Timeout=300"]);
-        command
+fn update() -> bool {
+    let sudo = if command::is_root() { None } else { Some("sudo") };
+    if sudo.into_iter().chain(["apt-get"]).any(|program| command::find_program(program).is_none()) {
+        return false;
     }
+    // One broken source among many must not be in the way of all others.
+    if let Err(error) = command::output(get().arg("update")) {
+        eprintln!("setup: {error:#}");
+    }
+    true
+}
+
+fn get() -> Command {
+    let mut get = command::as_root("env");
+    get.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet"]);
+    // Another apt may be at work, as it often is on a machine that has just been started.
+    get.args(["-o", "DPkg::Lock::Timeout=300"]);
+    get
 }
 
 /// The version after `Candidate:` in what `apt-cache policy` says of one package.

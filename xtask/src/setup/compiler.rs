@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::apt::Packages;
+use super::apt::{self, Packages};
 use crate::{
     binaries::cargo,
     cache::Cache,
@@ -42,11 +42,22 @@ pub fn ensure(packages: &Packages, cache: &Cache) -> Result<Vec<String>> {
     if linker_reads(llvm) {
         return Ok(Vec::new());
     }
-    Ok(vec![format!(
-        "bpf-linker with LLVM {llvm} or newer, which is what rustc has. Given LLVM's headers and libraries (Debian: \
-         llvm-{llvm}-dev and libpolly-{llvm}-dev) and LLVM_PREFIX, the folder that has their bin/llvm-config: \
-         `cargo install bpf-linker --version {LINKER} --locked --no-default-features --features llvm-{llvm}`"
-    )])
+    Ok(vec![no_linker(llvm)])
+}
+
+fn no_linker(llvm: u32) -> String {
+    let newest = LLVM.end();
+    if llvm > *newest {
+        return format!(
+            "a Rust with LLVM {newest}: this one has LLVM {llvm}, which bpf-linker {LINKER} cannot read"
+        );
+    }
+    format!(
+        "bpf-linker with LLVM {llvm} or newer, as rustc has LLVM {llvm}. With llvm-{llvm}-dev and libpolly-{llvm}-dev, \
+         which the LLVM project packages for releases that are without them, setup builds it. By hand, with LLVM's \
+         folder in LLVM_PREFIX: `cargo install bpf-linker --version {LINKER} --locked --no-default-features \
+         --features llvm-{llvm}`"
+    )
 }
 
 /// Installs a compiler with the source of `core`, or that source for the compiler that is there.
@@ -59,12 +70,11 @@ fn install_core(packages: &Packages) -> Result<()> {
         Some(rustup) => !of_distribution(rustup),
         None => find_program("rustc").is_some_and(|rustc| of_distribution(&rustc)),
     };
-    let apt = packages.apt().filter(|_| packaged_is_of_use);
-    if let Some(apt) = apt
-        && apt.version("rust-web-src")?.is_some_and(|version| numbers(&version) >= numbers(RUST))
+    if packaged_is_of_use
+        && packages.version("rust-web-src")?.is_some_and(|version| numbers(&version) >= numbers(RUST))
     {
         // The compiler that Debian keeps new enough for browsers.
-        apt.install(&["rustc-web", "cargo-web", "rust-web-src"].map(str::to_owned))?;
+        apt::install(&["rustc-web", "cargo-web", "rust-web-src"].map(str::to_owned))?;
         if rustup.is_some() {
             command::output(Command::new("rustup").args(["toolchain", "link", tools::DISTRIBUTION, "/usr"]))?;
         }
@@ -78,13 +88,11 @@ fn install_core(packages: &Packages) -> Result<()> {
 /// Builds bpf-linker into the cache, with an LLVM that reads what the compiler writes. Without one, does nothing.
 fn install_linker(llvm: u32, packages: &Packages, cache: &Cache) -> Result<()> {
     let versions = || LLVM.filter(|version| *version >= llvm);
-    if !versions().any(has_libraries)
-        && let Some(apt) = packages.apt()
-    {
+    if !versions().any(has_libraries) {
         for version in versions() {
             let libraries = [format!("llvm-{version}-dev"), format!("libpolly-{version}-dev")];
-            if apt.version(&libraries[0])?.is_some() {
-                apt.install(&libraries)?;
+            if packages.version(&libraries[0])?.is_some() {
+                apt::install(&libraries)?;
                 break;
             }
         }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::apt::{Apt, Packages};
+use super::apt::{self, Packages};
 use crate::{
     command::{self, find_program},
     guest,
@@ -48,27 +48,24 @@ fn is_static(name: &str) -> bool {
 /// Installs what is missing. Returns what is still missing then, each with what to do about it.
 pub fn ensure(packages: &Packages) -> Result<Vec<String>> {
     let absent = || PROGRAMS.iter().filter(|program| !(program.is_there)(program.name));
-    if absent().next().is_some()
-        && let Some(apt) = packages.apt()
-    {
-        let mut wanted = Vec::new();
-        for program in absent() {
-            wanted.extend(first_known(apt, program.packages)?);
-        }
-        apt.install(&wanted)?;
+    let mut wanted = Vec::new();
+    for program in absent() {
+        wanted.extend(first_known(packages, program.packages)?);
+    }
+    if !wanted.is_empty() {
+        apt::install(&wanted)?;
     }
     Ok(absent()
         .map(|program| {
-            let Program { name, packages, .. } = program;
-            format!("{name}: in Debian it is in the package {}", packages.join(" or "))
+            format!("{}: Debian has it in the package {}", program.name, program.packages.join(" or "))
         })
         .collect())
 }
 
-fn first_known(apt: &Apt, packages: &[&str]) -> Result<Option<String>> {
-    for package in packages {
-        if apt.version(package)?.is_some() {
-            return Ok(Some((*package).to_owned()));
+fn first_known(packages: &Packages, names: &[&str]) -> Result<Option<String>> {
+    for name in names {
+        if packages.version(name)?.is_some() {
+            return Ok(Some((*name).to_owned()));
         }
     }
     Ok(None)
