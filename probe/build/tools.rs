@@ -64,26 +64,18 @@ pub fn linker() -> Option<PathBuf> {
     linker_folders().into_iter().map(|folder| folder.join("bpf-linker")).find(|path| path.is_file())
 }
 
-/// Where bpf-linker is looked for, in this order: where setup puts its own, on PATH, and where `cargo install`
-/// puts it, which is not on everyone's PATH.
+/// Where bpf-linker is looked for: in the place that setup builds it into, then on PATH.
 pub fn linker_folders() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let mut folders: Vec<PathBuf> = cache().map(|cache| cache.join("tools/bin")).into_iter().collect();
-    folders.extend(env::split_paths(&path));
-    folders.extend(folder("CARGO_HOME").or_else(|| in_home(".cargo")).map(|cargo| cargo.join("bin")));
-    folders
+    let ours = cache().map(|cache| cache.join("tools/bin"));
+    ours.into_iter().chain(env::split_paths(&path)).collect()
 }
 
 /// The folder of downloads and of built tools, outside the tree that git tracks and shared by all checkouts of a
 /// user: `$CALIPROBE_CACHE`, else `$XDG_CACHE_HOME/caliprobe`, else `~/.cache/caliprobe`.
 pub fn cache() -> Option<PathBuf> {
-    folder("CALIPROBE_CACHE").or_else(|| {
-        folder("XDG_CACHE_HOME").or_else(|| in_home(".cache")).map(|caches| caches.join("caliprobe"))
-    })
-}
-
-fn in_home(name: &str) -> Option<PathBuf> {
-    folder("HOME").map(|home| home.join(name))
+    let caches = || folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")));
+    folder("CALIPROBE_CACHE").or_else(|| caches().map(|caches| caches.join("caliprobe")))
 }
 
 /// The environment's path of that name; a relative one is as good as none, as the XDG specification has it.

@@ -5,7 +5,7 @@
 
 use std::{
     env,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs,
     io::{self, Read, Write},
     path::{Path, PathBuf},
@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{command, kernels::Kernel};
+use crate::{command, kernels::Kernel, tools};
 
 mod initramfs;
 
@@ -35,6 +35,11 @@ impl Guest<'_> {
     /// Runs the command in a fresh guest and returns its exit code. Its standard output goes to `stdout` as it
     /// comes, its standard error to ours. A crash of the kernel and a passed time limit are errors.
     pub fn run(&self, command: &[OsString], stdout: &mut (dyn Write + Send)) -> Result<i32> {
+        if !command::is_root() {
+            let mut running = Running::start(self.by_root(&[], command)?.stdout(Stdio::piped()))?;
+            copy(running.child.stdout.take(), stdout)?;
+            return exit_code_of_root(running.child.wait()?);
+        }
         let machine = Machine::prepare(self.kernel, command)?;
         let mut qemu = machine.qemu(self.kernel);
         for name in ["stdout", "stderr"] {
@@ -60,12 +65,32 @@ impl Guest<'_> {
 
     /// Runs the command with this terminal as its own.
     pub fn run_on_terminal(&self, command: &[OsString]) -> Result<i32> {
+        if !command::is_root() {
+            return exit_code_of_root(self.by_root(&["--terminal"], command)?.status()?);
+        }
         let machine = Machine::prepare(self.kernel, command)?;
         let mut qemu = machine.qemu(self.kernel);
         qemu.args(["-chardev", "stdio,id=terminal,signal=off", "-device", "virtconsole,chardev=terminal"]);
         let ended = Running::start(&mut qemu)?.wait(self.time_limit)?;
         machine.exit_code(self.kernel, ended)
     }
+
+    /// This very program as root, who alone can serve all of the host's files to a guest.
+    fn by_root(&self, options: &[&str], command: &[OsString]) -> Result<Command> {
+        let mut root = command::as_root("env");
+        let cache = tools::cache().map(|cache| ("CALIPROBE_CACHE", cache.into_os_string()));
+        for (name, value) in environment()?.into_iter().chain(cache) {
+            root.arg(joined(&format!("{name}="), value));
+        }
+        root.arg(env::current_exe()?).args(["guest", "--kernel", self.kernel.series.name()]);
+        root.args(["--time-limit", &self.time_limit.as_secs().to_string()]).args(options);
+        root.arg("--").args(command).stdin(Stdio::inherit());
+        Ok(root)
+    }
+}
+
+fn exit_code_of_root(status: ExitStatus) -> Result<i32> {
+    status.code().with_context(|| format!("the guest was ended ({status})"))
 }
 
 /// Copies to the end. What `to` does not take is thrown away, so that the guest never waits for a reader.
@@ -114,15 +139,15 @@ impl Machine {
         qemu.args(["-accel", "tcg", "-cpu", "qemu64,-cx16", "-smp", "2", "-m", &format!("{MEMORY_MIB}M")]);
         qemu.args(["-object", &format!("memory-backend-memfd,id=memory,size={MEMORY_MIB}M,share=on")]);
         qemu.args(["-numa", "node,memdev=memory"]);
-        qemu.arg("-chardev").arg(with_path("socket,id=host,path=", &self.file("files.socket")));
+        qemu.arg("-chardev").arg(joined("socket,id=host,path=", self.file("files.socket")));
         qemu.args(["-device", "vhost-user-fs-pci,chardev=host,tag=host"]);
         qemu.arg("-kernel").arg(kernel.image());
         qemu.arg("-initrd").arg(self.file("initramfs"));
         // An oops is a panic and a panic a reboot, which ends QEMU: a crash is seen at once.
         qemu.args(["-append", "console=ttyS0 quiet oops=panic panic=-1"]);
-        qemu.arg("-serial").arg(with_path("file:", &self.file("console")));
+        qemu.arg("-serial").arg(joined("file:", self.file("console")));
         qemu.args(["-device", "virtio-serial-pci"]);
-        qemu.arg("-chardev").arg(with_path("file,id=exit,path=", &self.file("exit")));
+        qemu.arg("-chardev").arg(joined("file,id=exit,path=", self.file("exit")));
         qemu.args(["-device", "virtserialport,chardev=exit,name=exit"]);
         qemu
     }
@@ -150,10 +175,10 @@ fn excerpt(console: &str) -> String {
     lines[start..].iter().take(CONSOLE_LINES).copied().collect::<Vec<_>>().join("\n")
 }
 
-fn with_path(option: &str, path: &Path) -> OsString {
-    let mut option = OsString::from(option);
-    option.push(path);
-    option
+fn joined(name: &str, value: impl AsRef<OsStr>) -> OsString {
+    let mut joined = OsString::from(name);
+    joined.push(value);
+    joined
 }
 
 /// What a command in the guest finds in its environment: as on the host, but with the system's programs on PATH.
@@ -168,12 +193,11 @@ fn environment() -> Result<Vec<(&'static str, OsString)>> {
 
 /// Starts virtiofsd on the host's root and waits until it can be connected to.
 fn serve_root(folder: &Path) -> Result<Running> {
-    let program = find_virtiofsd().context("virtiofsd is missing: run cargo xtask setup")?;
     let socket = folder.join("files.socket");
     let log = folder.join("files.log");
     let said = fs::File::create(&log)?;
-    let mut server = tethered(program);
-    server.arg(with_path("--socket-path=", &socket)).args(["-o", "source=/", "-o", "sandbox=chroot"]);
+    let mut server = tethered(find_virtiofsd().context("virtiofsd is missing: run cargo xtask setup")?);
+    server.arg(joined("--socket-path=", &socket)).args(["-o", "source=/", "-o", "sandbox=chroot"]);
     server.args(["-o", "cache=always"]);
     server.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
     let mut server = Running::start(&mut server)?;
@@ -183,10 +207,7 @@ fn serve_root(folder: &Path) -> Result<Running> {
         let ended = server.child.try_wait()?;
         if ended.is_some() || Instant::now() > deadline {
             let said = fs::read_to_string(&log).unwrap_or_default();
-            bail!(
-                "virtiofsd does not serve the host's files to a guest (it needs root):\n{}",
-                said.trim_end()
-            );
+            bail!("virtiofsd does not serve the host's files to a guest:\n{}", said.trim_end());
         }
         thread::sleep(POLL);
     }

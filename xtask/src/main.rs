@@ -51,6 +51,9 @@ enum Task {
         /// Seconds after which the guest is taken down
         #[arg(long, value_name = "SECONDS", default_value_t = 300)]
         time_limit: u64,
+        /// Give the command this terminal
+        #[arg(long)]
+        terminal: bool,
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
@@ -72,13 +75,17 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Lab(arguments) => lab::run(&arguments),
-        Task::Guest { kernels, time_limit, command } => {
+        Task::Guest { kernels, time_limit, terminal, command } => {
             let cache = Cache::open()?;
             let mut worst = 0;
             for series in kernels::selected(&kernels, &[Series::V6_12]) {
                 let kernel = Kernel::obtain(&cache, series)?;
                 let guest = Guest { kernel: &kernel, time_limit: Duration::from_secs(time_limit) };
-                worst = worst.max(guest.run(&command, &mut io::stdout())?);
+                worst = worst.max(if terminal {
+                    guest.run_on_terminal(&command)?
+                } else {
+                    guest.run(&command, &mut io::stdout())?
+                });
             }
             Ok(lab::exit_code(worst))
         }

@@ -31,7 +31,7 @@ pub fn ensure(packages: &Packages, cache: &Cache) -> Result<Vec<String>> {
     let Some(toolchain) = Toolchain::find() else {
         return Ok(vec![format!(
             "Rust {RUST} or newer with the source of its standard library: `rustup component add rust-src`, or \
-             the package of it from where rustc is from"
+             the package of it from where rustc is from. And bpf-linker {LINKER}, built with the same LLVM as that Rust"
         )]);
     };
     let version = command::output(toolchain.rustc().args(["--version", "--verbose"]))?;
