@@ -31,6 +31,8 @@ pub struct LabArguments {
 /// A guest under emulation takes a while for a scenario, and a kernel's whole set is one guest.
 const BOOT: Duration = Duration::from_mins(1);
 const SCENARIO: Duration = Duration::from_mins(1);
+/// For any number of scenarios: a guest that hangs must not take a whole test run with it.
+const GUEST: Duration = Duration::from_mins(15);
 const SHELL: Duration = Duration::from_hours(24);
 
 pub fn run(arguments: &LabArguments) -> Result<ExitCode> {
@@ -70,7 +72,8 @@ pub fn run_scenarios(
         command.push(file.into());
     }
     let scenarios = u32::try_from(files.len()).unwrap_or(u32::MAX);
-    Guest { kernel, time_limit: BOOT + SCENARIO * scenarios }.run(&command, stdout)
+    let time_limit = GUEST.min(BOOT + SCENARIO * scenarios);
+    Guest { kernel, time_limit }.run(&command, stdout)
 }
 
 pub fn exit_code(code: i32) -> ExitCode {

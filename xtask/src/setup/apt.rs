@@ -28,7 +28,11 @@ impl Packages {
 pub fn install(packages: &[String]) -> Result<()> {
     let by = if command::is_root() { "" } else { "sudo " };
     eprintln!("setup: {by}apt-get install {}", packages.join(" "));
-    command::output(get().args(["install", "--yes", "--no-install-recommends"]).args(packages))?;
+    let mut install = get();
+    install.args(["install", "--yes", "--no-install-recommends"]).args(packages);
+    if let Some(removed) = removed(&command::output(&mut install)?) {
+        eprintln!("setup: these took the place of {removed}");
+    }
     Ok(())
 }
 
@@ -46,7 +50,7 @@ fn update() -> bool {
 
 fn get() -> Command {
     let mut get = command::as_root("env");
-    get.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet"]);
+    get.args(["LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet"]);
     // Another apt may be at work, as it often is on a machine that has just been started.
     get.args(["-o", "DPkg::Lock::Timeout=300"]);
     get
@@ -56,6 +60,14 @@ fn get() -> Command {
 fn candidate(policy: &str) -> Option<&str> {
     let version = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?;
     Some(version).filter(|version| *version != "(none)")
+}
+
+/// The packages that `apt-get install` says have to make room; busybox, say, for its static build.
+fn removed(said: &str) -> Option<String> {
+    let (_, list) = said.split_once("The following packages will be REMOVED:\n")?;
+    let names: Vec<&str> =
+        list.lines().take_while(|line| line.starts_with(' ')).flat_map(str::split_whitespace).collect();
+    Some(names.join(" "))
 }
 
 #[cfg(test)]
@@ -69,5 +81,13 @@ mod tests {
         assert_eq!(candidate(&policy("30+20221128-1")), Some("30+20221128-1"));
         assert_eq!(candidate(&policy("(none)")), None);
         assert_eq!(candidate(""), None);
+    }
+
+    #[test]
+    fn packages_that_made_room_are_named() {
+        let said = "Reading package lists...\nThe following packages will be REMOVED:\n  busybox rustc\n  cargo\n\
+            The following NEW packages will be installed:\n  busybox-static\n";
+        assert_eq!(removed(said).as_deref(), Some("busybox rustc cargo"));
+        assert_eq!(removed("The following NEW packages will be installed:\n  kmod\n"), None);
     }
 }
