@@ -8,6 +8,7 @@ use std::{
     ffi::{OsStr, OsString},
     fs,
     io::{self, Read, Write},
+    os::{fd::OwnedFd, unix::net::UnixListener},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -21,6 +22,9 @@ use crate::{command, kernels::Kernel, tools};
 mod initramfs;
 
 const MEMORY_MIB: u32 = 2048;
+/// Where the host's files are served, and what the server says.
+const FILES_SOCKET: &str = "files.socket";
+const FILES_LOG: &str = "files.log";
 /// Lines of the guest's console that a failed run shows.
 const CONSOLE_LINES: usize = 40;
 
@@ -139,7 +143,7 @@ impl Machine {
         qemu.args(["-accel", "tcg", "-cpu", "qemu64,-cx16", "-smp", "2", "-m", &format!("{MEMORY_MIB}M")]);
         qemu.args(["-object", &format!("memory-backend-memfd,id=memory,size={MEMORY_MIB}M,share=on")]);
         qemu.args(["-numa", "node,memdev=memory"]);
-        qemu.arg("-chardev").arg(joined("socket,id=host,path=", self.file("files.socket")));
+        qemu.arg("-chardev").arg(joined("socket,id=host,path=", self.file(FILES_SOCKET)));
         qemu.args(["-device", "vhost-user-fs-pci,chardev=host,tag=host"]);
         qemu.arg("-kernel").arg(kernel.image());
         qemu.arg("-initrd").arg(self.file("initramfs"));
@@ -153,15 +157,28 @@ impl Machine {
     }
 
     fn exit_code(&self, kernel: &Kernel, ended: Ended) -> Result<i32> {
-        let told = fs::read_to_string(self.file("exit")).unwrap_or_default();
-        let what = match (ended, told.trim().parse()) {
-            (Ended::ByItself(status), Ok(code)) if status.success() => return Ok(code),
-            (Ended::ByItself(status), _) => format!("ended before its command did (QEMU: {status})"),
-            (Ended::AtTimeLimit(limit), _) => format!("was not done after {} s", limit.as_secs()),
+        let guest = format!("the guest with kernel {}", kernel.release);
+        let what = match ended {
+            Ended::ByItself(status) if !status.success() => {
+                let files = self.text(FILES_LOG);
+                bail!(
+                    "{guest}: QEMU failed ({status}). The server of the host's files says:\n{}",
+                    files.trim_end()
+                );
+            }
+            Ended::ByItself(_) => match self.text("exit").trim().parse() {
+                Ok(code) => return Ok(code),
+                Err(_) => "ended before its command did".to_owned(),
+            },
+            Ended::AtTimeLimit(limit) => format!("was not done after {} s", limit.as_secs()),
         };
-        let console = fs::read(self.file("console")).unwrap_or_default();
-        let console = excerpt(&String::from_utf8_lossy(&console));
-        bail!("the guest with kernel {} {what}; its console:\n{console}", kernel.release)
+        bail!("{guest} {what}; its console:\n{}", excerpt(&self.text("console")))
+    }
+
+    /// What is in a file of this guest, if it has come to be.
+    fn text(&self, name: &str) -> String {
+        let content = fs::read(self.file(name)).unwrap_or_default();
+        String::from_utf8_lossy(&content).into_owned()
     }
 }
 
@@ -191,27 +208,15 @@ fn environment() -> Result<Vec<(&'static str, OsString)>> {
     Ok(environment)
 }
 
-/// Starts virtiofsd on the host's root and waits until it can be connected to.
+/// Starts virtiofsd on the host's root, with a socket that can be connected to at once.
 fn serve_root(folder: &Path) -> Result<Running> {
-    let socket = folder.join("files.socket");
-    let log = folder.join("files.log");
-    let said = fs::File::create(&log)?;
-    let mut server = tethered(find_virtiofsd().context("virtiofsd is missing: run cargo xtask setup")?);
-    server.arg(joined("--socket-path=", &socket)).args(["-o", "source=/", "-o", "sandbox=chroot"]);
-    server.args(["-o", "cache=always"]);
-    server.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
-    let mut server = Running::start(&mut server)?;
-
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !socket.exists() {
-        let ended = server.child.try_wait()?;
-        if ended.is_some() || Instant::now() > deadline {
-            let said = fs::read_to_string(&log).unwrap_or_default();
-            bail!("virtiofsd does not serve the host's files to a guest:\n{}", said.trim_end());
-        }
-        thread::sleep(POLL);
-    }
-    Ok(server)
+    let program = find_virtiofsd().context("virtiofsd is missing: run cargo xtask setup")?;
+    let socket = UnixListener::bind(folder.join(FILES_SOCKET))?;
+    let said = fs::File::create(folder.join(FILES_LOG))?;
+    let mut server = tethered(program);
+    server.args(["--fd=0", "-o", "source=/", "-o", "sandbox=chroot", "-o", "cache=always"]);
+    server.stdin(OwnedFd::from(socket)).stdout(said.try_clone()?).stderr(said);
+    Running::start(&mut server)
 }
 
 /// virtiofsd is not meant to be typed, so it is not on PATH; its place is the distribution's choice.
