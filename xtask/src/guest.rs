@@ -236,6 +236,7 @@ fn tethered(program: impl Into<OsString>) -> Command {
 /// How often a process is looked at that has no other way to tell of its end.
 const POLL: Duration = Duration::from_millis(10);
 
+#[derive(Clone, Copy)]
 enum Ended {
     ByItself(ExitStatus),
     AtTimeLimit(Duration),
