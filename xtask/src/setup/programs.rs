@@ -17,7 +17,7 @@ struct Program {
     is_there: fn(&str) -> bool,
 }
 
-const PROGRAMS: [Program; 12] = [
+const PROGRAMS: [Program; 13] = [
     Program {
         is_there: |_| guest::find_virtiofsd().is_some(),
         ..on_path("virtiofsd", &["virtiofsd", "qemu-system-common"])
@@ -34,6 +34,7 @@ const PROGRAMS: [Program; 12] = [
     on_path("iptables", &["iptables"]),
     on_path("nft", &["nftables"]),
     on_path("ipset", &["ipset"]),
+    on_path("sysctl", &["procps"]),
 ];
 
 const fn on_path(name: &'static str, packages: &'static [&'static str]) -> Program {
