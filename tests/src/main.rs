@@ -1,1 +1,122 @@
-fn main() {}
+//! The lab: the article's cluster as namespaces with a real `tunl0`, and what runs in it. Meant for a machine of
+//! its own, such as the guests that `cargo xtask` boots.
+
+mod cluster;
+mod demo;
+mod judge;
+mod machine;
+mod run;
+mod scenario;
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+
+use cluster::{Cluster, topology};
+use scenario::Scenario;
+
+/// Modules that the cluster needs; a kernel may have them built in.
+const MODULES: [&str; 16] = [
+    "ipip",
+    "veth",
+    "bridge",
+    "ip_tables",
+    "iptable_raw",
+    "iptable_mangle",
+    "iptable_nat",
+    "iptable_filter",
+    "nf_tables",
+    "nft_compat",
+    "nft_chain_nat",
+    "xt_set",
+    "ip_set_hash_net",
+    "ip_set_hash_ip",
+    "xt_addrtype",
+    "cls_bpf",
+];
+
+#[derive(Parser)]
+#[command(name = "caliprobe-lab", about = "The article's cluster, and scenarios in it")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Runs scenario files, each in a cluster of its own
+    Run {
+        #[arg(long, value_name = "PATH")]
+        caliprobe: PathBuf,
+        /// The kernel series, which a scenario may be limited to
+        #[arg(long)]
+        kernel_label: String,
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Makes the article's black hole, finds and repairs it
+    Demo {
+        #[arg(long, value_name = "PATH")]
+        caliprobe: PathBuf,
+    },
+    /// Builds the cluster and opens a shell beside it
+    Shell,
+}
+
+fn main() -> ExitCode {
+    match act(Arguments::parse().task) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("caliprobe-lab: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn act(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Run { caliprobe, kernel_label, files } => {
+            let scenarios = Scenario::read_all(&files)?;
+            prepare()?;
+            let tally = run::all(&scenarios, &caliprobe, &kernel_label);
+            Ok(ExitCode::from(u8::from(tally.failed > 0)))
+        }
+        Task::Demo { caliprobe } => {
+            prepare()?;
+            demo::run(&caliprobe)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Shell => {
+            prepare()?;
+            shell()
+        }
+    }
+}
+
+/// Loads the modules. A missing one shows in what then fails, by name.
+fn prepare() -> Result<()> {
+    let mut command = Command::new("modprobe");
+    command.arg("--all").args(MODULES).stderr(std::process::Stdio::null());
+    command.status().context("cannot start modprobe")?;
+    anyhow::ensure!(
+        Path::new("/sys/module/ipip").exists() || Path::new("/proc/sys/net/ipv4/conf/tunl0").exists(),
+        "this kernel has no ipip module: there is no tunl0 to build a cluster with"
+    );
+    Ok(())
+}
+
+fn shell() -> Result<ExitCode> {
+    let _cluster = Cluster::build(topology::Variant::Bird)?;
+    println!(
+        "Nodes: paas-186 paas-187 paas-188 allen-laptop; the router between them: router; pods: web-188 db-188 …"
+    );
+    println!("  ip netns exec paas-188 ip route      names and addresses: env | grep _188");
+    let mut command = Command::new("bash");
+    command.envs(topology::variables()).env("PS1", "lab# ");
+    let status = command.status().context("cannot start bash")?;
+    Ok(ExitCode::from(u8::from(!status.success())))
+}

@@ -1,0 +1,170 @@
+//! Runs scenarios, each in a cluster of its own, so that none depends on another.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    cluster::{Cluster, topology},
+    judge::{Said, differences},
+    machine::Machine,
+    scenario::{Scenario, expand},
+};
+
+/// The longest that a scenario's traffic may take until it flows.
+const TRAFFIC: Duration = Duration::from_secs(20);
+/// `nobody` of Debian.
+const UNPRIVILEGED: u32 = 65534;
+
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub passed: u32,
+    pub failed: u32,
+    pub skipped: u32,
+}
+
+/// Runs them in order and prints a line for each.
+pub fn all(scenarios: &[Scenario], caliprobe: &Path, kernel: &str) -> Tally {
+    let mut tally = Tally::default();
+    for scenario in scenarios {
+        if !scenario.kernels.is_empty() && !scenario.kernels.iter().any(|other| other == kernel) {
+            println!("skipped {}: not for {kernel}", scenario.name);
+            tally.skipped += 1;
+            continue;
+        }
+        match one(scenario, caliprobe) {
+            Ok(Outcome { differences, time, .. }) if differences.is_empty() => {
+                println!("ok      {} ({:.1} s)", scenario.name, time.as_secs_f64());
+                tally.passed += 1;
+            }
+            Ok(outcome) => {
+                print_failure(&scenario.name, &outcome);
+                tally.failed += 1;
+            }
+            Err(error) => {
+                println!("FAILED  {}: {error:#}", scenario.name);
+                tally.failed += 1;
+            }
+        }
+    }
+    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+    tally
+}
+
+struct Outcome {
+    differences: Vec<String>,
+    said: Said,
+    time: Duration,
+}
+
+fn print_failure(name: &str, outcome: &Outcome) {
+    println!("FAILED  {name}");
+    for difference in &outcome.differences {
+        println!("        expected {difference}");
+    }
+    for line in outcome.said.stdout.lines().chain(outcome.said.stderr.lines()) {
+        println!("        | {line}");
+    }
+}
+
+fn one(scenario: &Scenario, caliprobe: &Path) -> Result<Outcome> {
+    let cluster = Cluster::build(scenario.cluster)?;
+    for (machine, commands) in &scenario.breaks {
+        let output = shell(&format!("set -e\n{}", commands.join("\n")), |command| {
+            cluster.machine(machine)?.run(|| Ok(command.output()?))
+        })?;
+        ensure!(
+            output.status.success(),
+            "cannot break {machine}: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    let mut traffic = Traffic::default();
+    for (machine, scripts) in &scenario.traffic {
+        for script in scripts {
+            traffic.start(cluster.machine(machine)?, machine, script)?;
+        }
+    }
+    traffic.wait_until_it_flows()?;
+    let start = Instant::now();
+    let said = ask(scenario, caliprobe, cluster.machine(&scenario.on)?)?;
+    let time = start.elapsed();
+    Ok(Outcome { differences: differences(&scenario.expect, &said), said, time })
+}
+
+fn ask(scenario: &Scenario, caliprobe: &Path, machine: &Machine) -> Result<Said> {
+    let mut command = Command::new(caliprobe);
+    command.args(scenario.run.iter().map(|argument| expand(argument)));
+    if !scenario.expect.is_of_text() {
+        command.args(["-o", "json"]);
+    }
+    command.stdin(Stdio::null()).env("NO_COLOR", "1");
+    if scenario.unprivileged {
+        command.uid(UNPRIVILEGED).gid(UNPRIVILEGED);
+    }
+    let output = machine.run(|| command.output().context("cannot start caliprobe"))?;
+    Ok(Said {
+        exit: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+/// A shell with the cluster's names in its environment.
+fn shell<T>(script: &str, start: impl FnOnce(&mut Command) -> Result<T>) -> Result<T> {
+    let mut command = Command::new("bash");
+    command.args(["-c", script]).envs(topology::variables()).stdin(Stdio::null());
+    start(&mut command)
+}
+
+/// Scripts that run beside caliprobe, and end with the scenario.
+#[derive(Default)]
+struct Traffic {
+    children: Vec<Child>,
+    waiting: Vec<(String, mpsc::Receiver<bool>)>,
+}
+
+impl Traffic {
+    fn start(&mut self, machine: &Machine, name: &str, script: &str) -> Result<()> {
+        let mut child = shell(script, |command| {
+            command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::null());
+            machine.spawn(command)
+        })?;
+        let stdout = child.stdout.take().context("no standard output")?;
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            let mut lines = BufReader::new(stdout).lines();
+            let _ = sender.send(matches!(lines.next(), Some(Ok(_))));
+            // Its pipe is kept empty, so that it goes on.
+            lines.for_each(drop);
+        });
+        self.waiting.push((format!("{name}: {script}"), receiver));
+        self.children.push(child);
+        Ok(())
+    }
+
+    fn wait_until_it_flows(&mut self) -> Result<()> {
+        for (what, flows) in self.waiting.drain(..) {
+            ensure!(flows.recv_timeout(TRAFFIC).unwrap_or(false), "this traffic does not flow: {what}");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let group = nix::unistd::Pid::from_raw(child.id().cast_signed());
+            let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+            let _ = child.wait();
+        }
+    }
+}

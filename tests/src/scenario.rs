@@ -1,0 +1,160 @@
+//! Scenarios: data files that say what to break, what to ask caliprobe, and what a person must then read.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+
+use crate::cluster::topology::{self, Variant};
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    pub name: String,
+    /// Kernel series on which it runs; all without it.
+    #[serde(default)]
+    pub kernels: Vec<String>,
+    #[serde(default)]
+    pub cluster: Variant,
+    /// The node on which caliprobe runs.
+    pub on: String,
+    /// Shell commands by machine (a node, a pod or the router), run before caliprobe.
+    #[serde(default, rename = "break")]
+    pub breaks: BTreeMap<String, Vec<String>>,
+    /// Shell scripts by machine that run beside caliprobe; each must print a line once its traffic flows.
+    #[serde(default)]
+    pub traffic: BTreeMap<String, Vec<String>>,
+    /// Arguments of caliprobe; `$NAME` stands for what `caliprobe-lab shell` shows by `env`.
+    pub run: Vec<String>,
+    /// Whether caliprobe runs as a user without privileges.
+    #[serde(default)]
+    pub unprivileged: bool,
+    pub expect: Expectation,
+}
+
+/// What must hold; an absent field is not looked at.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expectation {
+    pub exit: i32,
+    pub verdict: Option<String>,
+    /// Of the first finding.
+    pub cause: Option<String>,
+    pub certainty: Option<String>,
+    /// How many findings; one where a cause is expected, none where a verdict without a cause is.
+    pub findings: Option<usize>,
+    /// Codes of what explains the first finding.
+    pub explained_by: Option<Vec<String>>,
+    pub direction: Option<String>,
+    pub stage: Option<String>,
+    pub device: Option<String>,
+    /// Where it was lost.
+    pub node: Option<String>,
+    /// A node that is named as the next place to look.
+    pub next_node: Option<String>,
+    /// Packets by point of the path on the way forward.
+    #[serde(default)]
+    pub counts: BTreeMap<String, u64>,
+    /// Fields of the document by JSON pointer.
+    #[serde(default)]
+    pub fields: BTreeMap<String, serde_json::Value>,
+    /// With any of these caliprobe prints text.
+    #[serde(default)]
+    pub stdout_contains: Vec<String>,
+    #[serde(default)]
+    pub stderr_contains: Vec<String>,
+}
+
+impl Expectation {
+    /// Whether the text is judged instead of the document.
+    pub fn is_of_text(&self) -> bool {
+        !self.stdout_contains.is_empty() || !self.stderr_contains.is_empty()
+    }
+
+    fn is_of_document(&self) -> bool {
+        self.verdict.is_some() || self.cause.is_some() || !self.fields.is_empty() || !self.counts.is_empty()
+    }
+}
+
+impl Scenario {
+    /// Reads a file; the error names it and the place in it.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Self::parse(&text).with_context(|| format!("{} is no scenario", path.display()))
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let scenario: Self = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+            anyhow::anyhow!("line {line}: {}", error.message().replace('\n', " "))
+        })?;
+        ensure!(!scenario.name.trim().is_empty(), "`name` is empty");
+        ensure!(!scenario.run.is_empty(), "`run` is empty");
+        ensure!(
+            topology::NODES.iter().any(|node| node.name == scenario.on),
+            "`on` names no node: {}",
+            scenario.on
+        );
+        ensure!(
+            scenario.expect.is_of_text() != scenario.expect.is_of_document(),
+            "`expect` must be either of the document or of the text"
+        );
+        Ok(scenario)
+    }
+
+    /// The files of all arguments in their order; an unreadable one is an error before anything runs.
+    pub fn read_all(files: &[PathBuf]) -> Result<Vec<Self>> {
+        files.iter().map(|file| Self::read(file)).collect()
+    }
+}
+
+/// Puts the cluster's names in the place of `$NAME`.
+pub fn expand(text: &str) -> String {
+    let mut expanded = text.to_owned();
+    let mut variables = topology::variables();
+    // Longer names first: one may begin as another does.
+    variables.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+    for (name, value) in variables {
+        expanded = expanded.replace(&format!("${name}"), &value);
+    }
+    expanded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "name = 'x'\non = 'paas-188'\nrun = ['diagnose', '$WEB_187']\n\
+        [expect]\nexit = 0\nverdict = 'reachable'\n";
+
+    #[test]
+    fn a_scenario_is_read() {
+        let scenario = Scenario::parse(GOOD).unwrap();
+        assert_eq!(scenario.cluster, Variant::Bird);
+        assert_eq!(expand(&scenario.run[1]), "10.200.153.70");
+    }
+
+    #[test]
+    fn what_is_unreadable_is_said_with_its_place() {
+        for (text, expected) in [
+            (GOOD.replace("on = ", "no = "), "line 2: unknown field `no`"),
+            (GOOD.replace("'x'", "'x"), "line 1"),
+            (GOOD.replace("paas-188", "paas-1"), "names no node"),
+            (GOOD.replace("verdict = 'reachable'", ""), "either of the document or of the text"),
+            (String::new(), "missing field `name`"),
+        ] {
+            let error = format!("{:#}", Scenario::parse(&text).unwrap_err());
+            assert!(error.contains(expected), "{text}: {error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn longer_names_are_not_cut() {
+        assert_eq!(expand("$WEB_188_INTERFACE"), topology::NODES[2].pods[0].interface());
+    }
+}
