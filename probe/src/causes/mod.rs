@@ -3,6 +3,7 @@
 pub mod beyond;
 pub mod case;
 pub mod drop_kind;
+pub mod gateway;
 pub mod inbound;
 pub mod neighbour;
 pub mod netfilter;

@@ -3,6 +3,7 @@
 use super::{
     Cause,
     case::{Case, Located, finding},
+    drop_kind::describe,
     routing::drop_evidence,
 };
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     sample::{BaseChain, NetfilterHook, RuleSetBackend},
 };
 
-/// Judges a drop by rules of a hook.
+/// Judges a drop at a hook: a policy's is proven by its counter; a rule's is not judged.
 pub fn dropped(
     case: &Case<'_>,
     direction: Direction,
@@ -23,19 +24,21 @@ pub fn dropped(
     if let Some(chain) = hook.and_then(|hook| policy_that_dropped(case, hook)) {
         return Some(Located { finding: policy(case, chain, drop), place });
     }
-    let hook = hook?;
-    let finding = finding(
-        Cause::NetfilterDrop,
-        SubjectKind::Chain,
-        hook.chain_name(),
-        format!("a netfilter rule of hook {} drops it", hook.chain_name()),
-    )
-    .with_all(drop_evidence(case, Some(drop)))
-    .confirm(
-        &case.node,
-        format!("iptables-save -c | grep -- -A; nft list ruleset   # hook {}", hook.chain_name()),
+    None
+}
+
+/// What can be said of a drop by a rule: it may be one that refuses ICMP alone, as policies do.
+pub fn refused_by_a_rule(case: &Case<'_>, hook: Option<NetfilterHook>, drop: &DropSighting) -> String {
+    let hook = hook.map_or_else(
+        || "a netfilter hook".to_owned(),
+        |hook| format!("netfilter hook {}", hook.chain_name()),
     );
-    Some(Located { finding, place })
+    format!(
+        "a rule of {hook} drops these ICMP probes ({}); it may let other traffic pass: on {}, look for rules whose \
+         counters rise with `iptables-save -c` and `nft list ruleset`",
+        describe(drop),
+        case.node
+    )
 }
 
 /// The only dropping policy of the hook, if it counted at least the lost probes meanwhile.

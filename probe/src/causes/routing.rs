@@ -53,7 +53,11 @@ fn arrival(case: &Case<'_>, direction: Direction) -> Option<u32> {
 /// Judges a packet that the look-up itself ended, or that vanished around it without a visible drop.
 pub fn refused(case: &Case<'_>, direction: Direction, drop: Option<&DropSighting>) -> Option<Located> {
     let flow = flow(case, direction, drop.map_or(0, |drop| drop.mark))?;
-    if let Some(located) = forwarding_off(case, direction, &flow, drop) {
+    if let Some(located) = flow
+        .input_link
+        .and_then(|input| case.link(input))
+        .and_then(|input| forwarding_off(case, direction, input, drop))
+    {
         return Some(located);
     }
     let decision = look_up(case.model, &flow);
@@ -69,13 +73,13 @@ pub fn refused(case: &Case<'_>, direction: Direction, drop: Option<&DropSighting
     }
 }
 
-fn forwarding_off(
+/// Forwarding is off where a packet comes in.
+pub fn forwarding_off(
     case: &Case<'_>,
     direction: Direction,
-    flow: &Flow,
+    input: &Link,
     drop: Option<&DropSighting>,
 ) -> Option<Located> {
-    let input = case.link(flow.input_link?)?;
     let sysctls = &case.before.sysctls;
     let interface = sysctls.interfaces.get(&input.name).and_then(|values| values.forwarding);
     let reason = drop.and_then(|drop| drop.reason.as_deref());

@@ -3,7 +3,7 @@
 use super::{
     Cause,
     case::{Case, Located, Sender, finding},
-    pod, routing,
+    gateway, pod, routing,
     verdict::Ending,
 };
 use crate::{
@@ -54,9 +54,12 @@ pub(super) fn never_left(case: &Case<'_>) -> Ending {
     if let Some(located) = pod::sender_link_down(case) {
         return Ending::Located(located);
     }
-    let device = case.sender.link().map(|link| case.link_name(link));
+    let device = case.sender.link().and_then(|link| case.link(link));
+    if let Some(located) = device.and_then(|device| gateway::silent(case, device)) {
+        return Ending::Located(located);
+    }
     Ending::Unknown {
-        place: Some(case.place(Direction::Forward, Stage::PodLink, device)),
+        place: Some(case.place(Direction::Forward, Stage::PodLink, device.map(|device| device.name.clone()))),
         seen: "the pod sent it and its cali* did not get it: its ARP for 169.254.1.1 may be unanswered"
             .to_owned(),
     }

@@ -181,7 +181,10 @@ fn dropped(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Ending
                 stage_of(DropKind::of(drop)),
                 drop.link.map(|link| case.link_name(link)),
             )),
-            seen: format!("{}; routes and settings do not explain it", describe(drop)),
+            seen: match DropKind::of(drop) {
+                DropKind::Netfilter(hook) => netfilter::refused_by_a_rule(case, hook, drop),
+                _ => format!("{}; routes and settings do not explain it", describe(drop)),
+            },
         },
     }
 }

@@ -54,9 +54,9 @@ pub fn resolve(
 fn ensure_calico(model: &Model<'_>) -> anyhow::Result<()> {
     let pods = !model.pods().is_empty() || model.pod_links_without_route().next().is_some();
     match (model.tunnel(), model.pools.is_empty(), pods) {
-        (_, true, false) if model.tunnel().is_none() => {
+        (_, true, false) => {
             bail!(
-                "no Calico here: no tunl0, no cali* interface, no pod route and no Felix set; run it on a node, in the host's network namespace"
+                "no Calico here: no cali* interface, no pod route and no Felix set; run it on a node, in the host's network namespace"
             )
         }
         (None, _, _) if model.needs_tunnel().is_none() => {

@@ -1,0 +1,80 @@
+//! A pod's gateway, 169.254.1.1: no device has it, the node answers ARP for it by proxy. Where it does not, a pod
+//! that holds no cached answer sends nothing (net/ipv4/arp.c: `arp_process`, `arp_fwd_proxy`).
+
+use std::net::Ipv4Addr;
+
+use super::{
+    Cause,
+    case::{Case, Located, finding},
+    routing,
+};
+use crate::{
+    model::routing::{Decision, Flow, look_up},
+    report::document::{Direction, EvidenceSource, Stage, SubjectKind},
+    sample::{Link, RouteKind},
+};
+
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+
+/// Why the node would not answer for the gateway on a pod's device.
+pub fn silent(case: &Case<'_>, device: &Link) -> Option<Located> {
+    let unanswered = format!(
+        "the pod's packets did not come out of {}: without an ARP answer for {GATEWAY} it sends none",
+        device.name
+    );
+    if let Some(located) = routing::forwarding_off(case, Direction::Forward, device, None) {
+        let note = format!("{unanswered}, and proxy ARP needs forwarding");
+        return Some(Located { finding: located.finding.with(EvidenceSource::Probe, note), ..located });
+    }
+    let located = proxy_arp_off(case, device).or_else(|| no_route(case, device))?;
+    Some(Located { finding: located.finding.with(EvidenceSource::Probe, unanswered), ..located })
+}
+
+fn proxy_arp_off(case: &Case<'_>, device: &Link) -> Option<Located> {
+    let settings = case.before.sysctls.interfaces.get(&device.name)?;
+    (settings.proxy_arp == Some(false)).then_some(())?;
+    let setting = format!("net.ipv4.conf.{}.proxy_arp", device.name);
+    let finding = finding(
+        Cause::ProxyArpOff,
+        SubjectKind::Sysctl,
+        &setting,
+        format!("{} does not answer its pod's ARP for {GATEWAY}: {setting} is 0", device.name),
+    )
+    .with(EvidenceSource::Sysctl, format!("{setting} = 0"))
+    .cure(&case.node, format!("sysctl -w {setting}=1   # Felix sets it again when the interface goes up"));
+    Some(Located {
+        finding,
+        place: case.place(Direction::Forward, Stage::PodLink, Some(device.name.clone())),
+    })
+}
+
+/// The node answers only for what it would route out by another device than the pod's.
+fn no_route(case: &Case<'_>, device: &Link) -> Option<Located> {
+    let flow = Flow {
+        source: case.sender.address(),
+        destination: GATEWAY,
+        input_link: Some(device.index),
+        mark: 0,
+        tos: 0,
+    };
+    let state = match look_up(case.model, &flow) {
+        Decision::NoRoute => "no route covers it".to_owned(),
+        Decision::Route { route, .. } if route.kind != RouteKind::Unicast => {
+            routing::route_words(case.model, route)
+        }
+        Decision::Route { .. } | Decision::Rule { .. } | Decision::Undecided { .. } => return None,
+    };
+    let finding = finding(
+        Cause::NoRouteForGatewayArp,
+        SubjectKind::Address,
+        GATEWAY.to_string(),
+        format!("this node cannot answer its pods' ARP for {GATEWAY}: it has no route for it, such as a default route"),
+    )
+    .with(EvidenceSource::Route, format!("{GATEWAY}: {state}"))
+    .confirm(&case.node, format!("ip route get {GATEWAY}"))
+    .cure(&case.node, "ip route add default via GATEWAY   # as this network's routers are; any route for it will do");
+    Some(Located {
+        finding,
+        place: case.place(Direction::Forward, Stage::PodLink, Some(device.name.clone())),
+    })
+}
