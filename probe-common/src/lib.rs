@@ -2,4 +2,5 @@
 //! asserted. Addresses are in network byte order, as four bytes; all else is in host byte order.
 #![no_std]
 
+pub mod ledger;
 pub mod trace;

@@ -2,9 +2,7 @@
 
 use aya_ebpf::{
     EbpfContext as _, Global,
-    helpers::generated::{
-        bpf_get_stack, bpf_probe_read_kernel as probe_read_kernel_raw, bpf_skb_load_bytes_relative,
-    },
+    helpers::generated::bpf_get_stack,
     macros::map,
     maps::{Array, RingBuf},
     programs::{BtfTracePointContext, RawTracePointContext, SkBuffContext},
@@ -12,6 +10,8 @@ use aya_ebpf::{
 use probe_common::trace::{
     BY_PAIR, COOKIE, DROPPED, ENCAPSULATED, Follow, Offsets, QUOTED, SEEN, STACK_FRAMES, TraceEvent,
 };
+
+use crate::memory::{load_from_network_header, namespace_of, read};
 
 #[map]
 static TRACE_EVENTS: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);
@@ -25,7 +25,7 @@ static FOLLOW: Global<Follow> =
     Global::new(Follow { cookie: [0; COOKIE], mode: 0, source: [0; 4], target: [0; 4] });
 
 #[unsafe(no_mangle)]
-static OFFSETS: Global<Offsets> = Global::new(Offsets {
+pub(crate) static OFFSETS: Global<Offsets> = Global::new(Offsets {
     head: 0,
     network_header: 0,
     length: 0,
@@ -42,18 +42,13 @@ static OFFSETS: Global<Offsets> = Global::new(Offsets {
 /// Whether the tracepoint's third argument is the drop reason, as BTF tells. Read-only, so that the verifier
 /// prunes the branch that would read an argument that is not there.
 #[unsafe(no_mangle)]
-static HAS_REASON: Global<u32> = Global::new(0);
+pub(crate) static HAS_REASON: Global<u32> = Global::new(0);
 
-const BPF_HDR_START_NET: u32 = 1;
 const PROTOCOL_ICMP: u8 = 1;
 const PROTOCOL_IPIP: u8 = 4;
 const ICMP_HEADER: u32 = 8;
 const ECHO_REPLY: u8 = 0;
 const ECHO_REQUEST: u8 = 8;
-/// Where kernel addresses begin on 64-bit machines.
-const KERNEL_HALF: u64 = 0xffff_8000_0000_0000;
-/// `PROC_DYNAMIC_FIRST`: no namespace has a smaller inode (fs/proc/generic.c).
-const LEAST_NAMESPACE: u32 = 0xf000_0000;
 /// The length of a kernel packet that is looked at: two headers with options, an ICMP error, and what it quotes.
 const LOOKED_AT: u32 = 512;
 
@@ -69,19 +64,7 @@ struct Tapped<'a>(&'a SkBuffContext);
 impl Packet for Tapped<'_> {
     #[inline(always)]
     fn load<T: Copy>(&self, offset: u32) -> Option<T> {
-        let mut value = core::mem::MaybeUninit::<T>::uninit();
-        // SAFETY: the helper writes exactly size_of::<T>() bytes to `value`, or fails.
-        let result = unsafe {
-            bpf_skb_load_bytes_relative(
-                self.0.as_ptr().cast(),
-                offset,
-                value.as_mut_ptr().cast(),
-                size_of::<T>() as u32,
-                BPF_HDR_START_NET,
-            )
-        };
-        // SAFETY: all types that are loaded are integers and arrays of them, valid for any bytes.
-        if result == 0 { Some(unsafe { value.assume_init() }) } else { None }
+        load_from_network_header(self.0.as_ptr(), offset)
     }
 }
 
@@ -98,18 +81,6 @@ impl Packet for Freed {
         }
         read(self.network_header + u64::from(offset))
     }
-}
-
-/// Kernel memory at an address; `None` where there is none.
-#[inline(always)]
-fn read<T: Copy>(address: u64) -> Option<T> {
-    let mut value = core::mem::MaybeUninit::<T>::uninit();
-    // SAFETY: the helper writes exactly size_of::<T>() bytes to `value`, or fails on a bad address.
-    let result = unsafe {
-        probe_read_kernel_raw(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const _)
-    };
-    // SAFETY: all types that are read are integers and arrays of them, valid for any bytes.
-    if result == 0 { Some(unsafe { value.assume_init() }) } else { None }
 }
 
 /// The parts of an IPv4 header that are needed.
@@ -334,19 +305,4 @@ fn freed(skb: u64, event: &mut TraceEvent) -> Option<()> {
         event.namespace = namespace_of(socket, offsets.socket_namespace, offsets.namespace_inode);
     }
     Some(())
-}
-
-/// The inode of the namespace that a device or socket names; 0 where the pointer is none. `skb->dev` shares its
-/// place with other things, so that only a kernel address that leads to a sane inode counts.
-#[inline(always)]
-fn namespace_of(object: u64, offset: u32, inode: u32) -> u32 {
-    if object < KERNEL_HALF {
-        return 0;
-    }
-    let namespace: u64 = read(object + u64::from(offset)).unwrap_or(0);
-    if namespace < KERNEL_HALF {
-        return 0;
-    }
-    let inode: u32 = read(namespace + u64::from(inode)).unwrap_or(0);
-    if inode < LEAST_NAMESPACE { 0 } else { inode }
 }

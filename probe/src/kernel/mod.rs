@@ -1,9 +1,15 @@
 //! The only place that names aya: programs loaded, attached and read; and what the running kernel says of
 //! itself: its types (BTF) and its symbols.
 
+pub mod attachments;
 pub mod btf;
+mod drop_program;
+pub mod instance;
+pub mod ledger;
+mod names;
 pub mod symbols;
 pub mod trace;
+mod visibility;
 
 use aya::include_bytes_aligned;
 

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{BufRead as _, BufReader},
+    ops::Range,
     path::Path,
 };
 
@@ -36,6 +37,14 @@ impl Symbols {
         let after = self.functions.partition_point(|(start, _)| *start <= address);
         let (start, name) = self.functions.get(after.checked_sub(1)?)?;
         (address - start < LONGEST).then(|| without_suffix(name))
+    }
+
+    /// The addresses of a function's code; the next function begins where it ends.
+    pub fn range(&self, function: &str) -> Option<Range<u64>> {
+        let place = self.functions.iter().position(|(_, name)| without_suffix(name) == function)?;
+        let start = self.functions[place].0;
+        let end = self.functions.get(place + 1)?.0;
+        Some(start..end.min(start + LONGEST))
     }
 }
 
@@ -77,6 +86,7 @@ mod tests {
         assert_eq!(symbols.name(0xffff_ffff_8100_0100), Some("ip_forward"));
         assert_eq!(symbols.name(0xffff_ffff_c000_0001), Some("ipip_rcv"));
         assert_eq!(symbols.name(0xffff_ffff_8000_0000), None);
+        assert_eq!(symbols.range("ip_error"), Some(0xffff_ffff_8100_0000..0xffff_ffff_8100_0100));
         assert_eq!(symbols.name(0xffff_ffff_f000_0000), None);
     }
 

@@ -1,6 +1,7 @@
 //! A sample made into what an engineer speaks of: pools, blocks, peers, pods, look-ups. Pure: no file, no
 //! socket, no clock.
 
+pub mod layout;
 pub mod pools;
 pub mod routing;
 
@@ -29,6 +30,11 @@ pub fn is_calico_protocol(protocol: u8) -> bool {
 /// Whether a device is the host's end of a pod's veth.
 pub fn is_pod_link(link: &Link) -> bool {
     link.name.starts_with(POD_PREFIX)
+}
+
+/// Whether a device is Calico's tunnel device.
+pub fn is_tunnel_link(link: &Link) -> bool {
+    link.name == TUNNEL
 }
 
 /// A pod of this node, known by its /32 route.

@@ -55,7 +55,7 @@ impl Follower {
     pub fn limits(&self) -> Vec<(String, String)> {
         match self {
             Self::Programs(tracer) => {
-                let mut limits = tracer.limits().to_vec();
+                let mut limits = tracer.limits();
                 match tracer.lost() {
                     Ok(0) => {}
                     Ok(lost) => limits.push(("every packet".to_owned(), format!("{lost} events were lost"))),

@@ -12,6 +12,7 @@ pub mod packet_socket;
 pub mod raw_netlink;
 pub mod sets;
 pub mod sysctl;
+pub mod traffic_control;
 
 use std::path::PathBuf;
 

@@ -1,0 +1,35 @@
+//! Attaches a program to the drop tracepoint `skb:kfree_skb`.
+
+use anyhow::{Context as _, bail};
+use aya::{
+    Btf, Ebpf,
+    programs::{BtfTracePoint, RawTracePoint},
+};
+
+const TRACEPOINT: &str = "kfree_skb";
+
+/// With BTF where the kernel allows it, else raw. The programs stay attached as long as `programs` lives.
+pub fn attach(programs: &mut Ebpf, with_btf: &str, raw: &str) -> anyhow::Result<()> {
+    let Err(first) = attach_with_btf(programs, with_btf) else { return Ok(()) };
+    let program: &mut RawTracePoint =
+        programs.program_mut(raw).context("the drop program is missing")?.try_into()?;
+    if let Err(error) = program.load() {
+        let refusals = format!("{first:#}; {error}");
+        tracing::warn!("the kernel refuses the drop program: {refusals}");
+        bail!(
+            "the kernel refuses the drop program (CAP_BPF, CAP_PERFMON): {}",
+            refusals.lines().next().unwrap_or_default()
+        );
+    }
+    program.attach(TRACEPOINT).context("cannot attach to kfree_skb")?;
+    Ok(())
+}
+
+fn attach_with_btf(programs: &mut Ebpf, name: &str) -> anyhow::Result<()> {
+    let btf = Btf::from_sys_fs()?;
+    let program: &mut BtfTracePoint =
+        programs.program_mut(name).context("the drop program is missing")?.try_into()?;
+    program.load(TRACEPOINT, &btf)?;
+    program.attach()?;
+    Ok(())
+}
