@@ -116,6 +116,7 @@ pub struct NodeBucket {
 pub const LOCAL: u32 = u32::MAX;
 
 /// The bucket of an address in host byte order: Fibonacci hashing, which spreads neighbouring addresses evenly.
+#[expect(clippy::inline_always, reason = "in a kernel program a call costs more than the two operations")]
 #[inline(always)]
 #[must_use]
 pub fn bucket(address: u32) -> u32 {

@@ -77,7 +77,7 @@ pub struct TraceEvent {
     pub namespace: u32,
     pub sequence: u16,
     pub protocol: u8,
-    /// `PACKET_*` of linux/if_packet.h; 4 is outgoing.
+    /// `PACKET_*` of `linux/if_packet.h`; 4 is outgoing.
     pub packet_type: u8,
     pub icmp_type: u8,
     pub icmp_code: u8,

@@ -11,7 +11,7 @@ use std::{
         fd::{AsRawFd as _, OwnedFd},
         unix::net::UnixStream,
     },
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command},
     sync::Arc,
     thread,
@@ -40,8 +40,7 @@ const NAMES: &str = "/run/netns";
 pub struct Machine {
     name: String,
     namespaces: Namespaces,
-    /// Absent where the machine was found by its name: then another process keeps it.
-    resident: Option<Resident>,
+    _resident: Resident,
 }
 
 impl Machine {
@@ -81,31 +80,13 @@ impl Machine {
         Self::kept_by(name, resident)
     }
 
-    /// A machine that another process of the lab keeps.
-    pub fn find(name: &str) -> Result<Self> {
-        let link = Path::new(NAMES).join(name);
-        let target = std::fs::read_link(&link)
-            .with_context(|| format!("no machine {name}: {} is not there", link.display()))?;
-        let process = target
-            .strip_prefix("/proc")
-            .ok()
-            .and_then(|rest| rest.iter().next())
-            .and_then(|process| process.to_str()?.parse().ok())
-            .with_context(|| format!("{} was not made by the lab", link.display()))?;
-        Ok(Self { name: name.to_owned(), namespaces: Namespaces::of(process)?, resident: None })
-    }
-
     fn kept_by(name: &str, resident: Resident) -> Result<Self> {
         let namespaces = Namespaces::of(resident.process.as_raw())?;
         std::fs::create_dir_all(NAMES)?;
         let link = Path::new(NAMES).join(name);
         std::os::unix::fs::symlink(format!("/proc/{}/ns/net", resident.process), &link)
             .with_context(|| format!("cannot make {}: is another lab running?", link.display()))?;
-        Ok(Self { name: name.to_owned(), namespaces, resident: Some(resident) })
-    }
-
-    pub fn name(&self) -> &str {
-        &self.name
+        Ok(Self { name: name.to_owned(), namespaces, _resident: resident })
     }
 
     /// Runs `work` on a thread that has entered the machine; processes that it starts are the machine's.
@@ -138,10 +119,8 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        if self.resident.is_some() {
-            // It may be gone already; the next lab says so if it is in its way.
-            let _ = std::fs::remove_file(PathBuf::from(NAMES).join(&self.name));
-        }
+        // It may be gone already; the next lab says so if it is in its way.
+        let _ = std::fs::remove_file(Path::new(NAMES).join(&self.name));
     }
 }
 

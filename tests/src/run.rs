@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader},
     os::unix::process::CommandExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
@@ -100,8 +100,16 @@ fn one(scenario: &Scenario, caliprobe: &Path) -> Result<Outcome> {
     Ok(Outcome { differences: differences(&scenario.expect, &said), said, time })
 }
 
+/// The checkout may be in a home that only its owner can enter.
+fn copy_for_everyone(caliprobe: &Path) -> Result<PathBuf> {
+    let copy = std::env::temp_dir().join("caliprobe");
+    std::fs::copy(caliprobe, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
+    Ok(copy)
+}
+
 fn ask(scenario: &Scenario, caliprobe: &Path, machine: &Machine) -> Result<Said> {
-    let mut command = Command::new(caliprobe);
+    let within_reach = if scenario.unprivileged { Some(copy_for_everyone(caliprobe)?) } else { None };
+    let mut command = Command::new(within_reach.as_deref().unwrap_or(caliprobe));
     command.args(scenario.run.iter().map(|argument| expand(argument)));
     if !scenario.expect.is_of_text() {
         command.args(["-o", "json"]);

@@ -89,7 +89,7 @@ impl Scenario {
 
     fn parse(text: &str) -> Result<Self> {
         let scenario: Self = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+            let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
             anyhow::anyhow!("line {line}: {}", error.message().replace('\n', " "))
         })?;
         ensure!(!scenario.name.trim().is_empty(), "`name` is empty");

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha224};
 
 use super::{
     rules::{Chain, Table},
-    topology::{NAMESPACE, NODES, Node, POOL, Variant},
+    topology::{NAMESPACE, NODES, Node, POOL, Pod, Variant},
 };
 
 /// One rule as Felix spells it.
@@ -322,7 +322,7 @@ fn dispatch(node: &Node) -> [Chain; 2] {
         ("cali-to-wl-dispatch", "--out-interface", "cali-tw-"),
     ]
     .map(|(name, option, prefix)| {
-        let mut interfaces = node.pods.each_ref().map(|pod| pod.interface());
+        let mut interfaces = node.pods.each_ref().map(Pod::interface);
         interfaces.sort();
         let mut rules: Vec<Rule> = interfaces
             .iter()

@@ -24,13 +24,13 @@ pub fn write(node: &Node, variant: Variant) -> Result<()> {
             pod.name,
             &pod.namespace_binding(),
             &pod.address.to_string(),
-            interfaces,
+            &interfaces,
         )?;
     }
     // A pod whose removal failed half way leaves its result behind for ever.
     let gone = format!("gone-{}", node.number);
     let interfaces = interfaces("cali00000000000", "cni-gone", variant);
-    cache_result(&configuration, &gone, "cni-gone", &node.tunnel_address.to_string(), interfaces)
+    cache_result(&configuration, &gone, "cni-gone", &node.tunnel_address.to_string(), &interfaces)
 }
 
 fn cni_configuration(node: &Node) -> Value {
@@ -73,7 +73,7 @@ fn cache_result(
     pod: &str,
     binding: &str,
     address: &str,
-    interfaces: Value,
+    interfaces: &Value,
 ) -> Result<()> {
     let container = HEXLOWER.encode(&Sha256::digest(pod));
     let entry = json!({

@@ -108,7 +108,7 @@ pub fn filter_tunnel() -> Result<()> {
     set("conf/tunl0/rp_filter", "2")
 }
 
-/// The settings of a pod's interface, in the order of Calico's CNI plug-in: dataplane_linux.go.
+/// The settings of a pod's interface, in the order of Calico's CNI plug-in: `dataplane_linux.go`.
 pub fn serve_pod(pod: &Pod) -> Result<()> {
     let interface = pod.interface();
     for (key, value) in [

@@ -2,13 +2,12 @@
 
 use std::net::Ipv4Addr;
 
+use data_encoding::HEXLOWER;
 use serde::Deserialize;
 use sha1::{Digest as _, Sha1};
 
 /// The one pool of pod addresses; IPIP, with NAT for what leaves it.
 pub const POOL: &str = "10.200.0.0/16";
-/// The network of Service addresses.
-pub const SERVICES: &str = "10.96.0.0/12";
 /// The namespace of every pod.
 pub const NAMESPACE: &str = "default";
 /// The machine between the two subnets. Its bridge is the switch of the first one.
@@ -121,7 +120,7 @@ impl Node {
 }
 
 impl Pod {
-    /// The host's end of the pod's veth pair, named as Calico does: workload_endpoint_default.go.
+    /// The host's end of the pod's veth pair, named as Calico does: `workload_endpoint_default.go`.
     pub fn interface(&self) -> String {
         interface_of(self.name)
     }
@@ -133,8 +132,7 @@ impl Pod {
 }
 
 fn interface_of(pod: &str) -> String {
-    let digest = Sha1::digest(format!("{NAMESPACE}.{pod}"));
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = HEXLOWER.encode(&Sha1::digest(format!("{NAMESPACE}.{pod}")));
     format!("cali{}", &hex[..11])
 }
 
