@@ -1,7 +1,5 @@
 //! The ledger's maps, and how packets are entered in it.
 
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
-
 use aya_ebpf::{
     Global,
     helpers::bpf_get_smp_processor_id,
@@ -85,15 +83,24 @@ pub(crate) fn add_atomically(number: u32, word: u32, amount: u64) {
     }
 }
 
-/// An atomic addition whose result is not used: the only one that kernels before 5.12 have. The standard
-/// library offers none for this target.
+/// An atomic addition whose result is not used: the only one that kernels before 5.12 have.
 ///
 /// # Safety
 /// The word must be aligned, and valid memory of a map.
+#[cfg(target_arch = "bpf")]
 #[inline(always)]
 unsafe fn add_to(word: *mut u64, amount: u64) {
+    use core::intrinsics::{AtomicOrdering, atomic_xadd};
     // SAFETY: as the caller promises.
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(word, amount) };
+}
+
+/// The same where the standard library has it, which for BPF it has not.
+#[cfg(not(target_arch = "bpf"))]
+unsafe fn add_to(word: *mut u64, amount: u64) {
+    use core::sync::atomic::{AtomicU64, Ordering};
+    // SAFETY: as the caller promises.
+    unsafe { AtomicU64::from_ptr(word) }.fetch_add(amount, Ordering::Relaxed);
 }
 
 /// The first slot of a pod interface.
@@ -156,10 +163,10 @@ pub(crate) fn enter_drop(key: &DropKey, segments: u64) -> bool {
     if count_drop(key, segments) {
         return true;
     }
-    // Two CPUs may meet the key at once: the one that comes second finds the other's entry.
+    // Where two CPUs meet a new key at once, the one that comes second finds the other's entry. The value is
+    // none that the compiler knows, or it would share the memory of a global of the same bytes.
     const ONLY_NEW: u64 = 1;
-    let _ = DROPS.insert(key, &DropCount { segments: 0, buffers: 0 }, ONLY_NEW);
-    count_drop(key, segments)
+    DROPS.insert(key, &DropCount { segments, buffers: 1 }, ONLY_NEW).is_ok() || count_drop(key, segments)
 }
 
 #[inline(always)]

@@ -1,8 +1,11 @@
 //! The kernel programs' entry points. They observe: every one returns the value that lets the packet go on.
 #![no_std]
 #![no_main]
-#![feature(core_intrinsics)]
-#![allow(internal_features, reason = "atomic additions, which the standard library lacks for this target")]
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
+#![cfg_attr(
+    target_arch = "bpf",
+    allow(internal_features, reason = "atomic additions, which the standard library lacks for this target")
+)]
 
 mod drops;
 mod ledger;

@@ -56,6 +56,45 @@ pub enum Output {
 pub enum Command {
     /// This pod IP does not answer: where is the packet lost, why, what do I type?
     Diagnose(DiagnoseArgs),
+    /// Count this node's pod traffic until SIGTERM or Ctrl-C; the ledger is printed then.
+    Run(RunArgs),
+    /// Remove what a killed caliprobe left on kernels without TCX, and show it.
+    Detach(DetachArgs),
+    /// Waits for the end of its owner and removes its filters; started by `run` itself.
+    #[command(hide = true)]
+    Janitor(JanitorArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// How often the ledger is read; with `-o json` each reading is a line.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    pub interval: Duration,
+    /// Attach nothing to pod interfaces: tunl0 and the NICs alone are counted.
+    #[arg(long)]
+    pub no_pod_hooks: bool,
+    /// Leave clsact queueing disciplines behind that caliprobe made, on kernels without TCX.
+    #[arg(long)]
+    pub keep_clsact: bool,
+    /// Write the process id to this file once every device is covered.
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct DetachArgs {
+    /// Leave empty clsact queueing disciplines.
+    #[arg(long)]
+    pub keep_clsact: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct JanitorArgs {
+    /// The handle of the filters.
+    pub handle: u32,
+    /// Leave empty clsact queueing disciplines.
+    #[arg(long)]
+    pub keep_clsact: bool,
 }
 
 #[derive(Debug, Args)]

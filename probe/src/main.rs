@@ -9,6 +9,7 @@ use caliprobe::{
     cli::{Cli, Command, Output},
     commands,
     exit::Exit,
+    kernel::janitor,
     report,
 };
 use clap::Parser as _;
@@ -34,6 +35,9 @@ fn main() -> ExitCode {
 async fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
     match &cli.command {
         Command::Diagnose(args) => commands::diagnose::run(args, &cli.global).await,
+        Command::Run(args) => commands::run::run(args, &cli.global).await,
+        Command::Detach(args) => commands::detach::run(args, &cli.global),
+        Command::Janitor(args) => janitor::serve(args.handle, args.keep_clsact).map(|()| Exit::Fine),
     }
 }
 

@@ -1,3 +1,5 @@
 //! One file per command: gather, judge, report, nothing else.
 
+pub mod detach;
 pub mod diagnose;
+pub mod run;

@@ -180,20 +180,21 @@ impl Attachments {
         }
     }
 
-    /// Attaches both programs of a device. `made_clsact` is called before a queueing discipline is made.
+    /// Attaches both programs of a device. `before_filters` is called before filters are attached, and told whether
+    /// a clsact will be made.
     pub fn attach(
         &mut self,
         ledger: &mut Ledger,
         device: &Device,
-        announce_clsact: impl FnOnce(u32) -> anyhow::Result<()>,
+        before_filters: &mut dyn FnMut(bool) -> anyhow::Result<()>,
     ) -> anyhow::Result<Outcome> {
         let outcome = match self.means {
             Some(Means::Tcx) => self.attach_links(ledger, device),
-            Some(Means::Clsact) => self.attach_filters(ledger, device, announce_clsact),
+            Some(Means::Clsact) => self.attach_filters(ledger, device, before_filters),
             None => match self.attach_links(ledger, device) {
                 Err(error) if has_no_tcx(&error) => {
                     self.means = Some(Means::Clsact);
-                    self.attach_filters(ledger, device, announce_clsact)
+                    self.attach_filters(ledger, device, before_filters)
                 }
                 other => {
                     self.means = Some(Means::Tcx);
@@ -225,11 +226,11 @@ impl Attachments {
         &mut self,
         ledger: &mut Ledger,
         device: &Device,
-        announce_clsact: impl FnOnce(u32) -> anyhow::Result<()>,
+        before_filters: &mut dyn FnMut(bool) -> anyhow::Result<()>,
     ) -> anyhow::Result<Attached> {
         let makes_clsact = !self.traffic_control.has_clsact(device.index)?;
+        before_filters(makes_clsact)?;
         if makes_clsact {
-            announce_clsact(device.index)?;
             match tc::qdisc_add_clsact(&device.name) {
                 Ok(()) => {}
                 Err(error) if is_errno(&error, Errno::EEXIST) => {}
@@ -290,16 +291,13 @@ fn attach_one(
 /// Whether the kernel does not know the attach type of TCX (kernel/bpf/syscall.c answers EINVAL).
 fn has_no_tcx(error: &anyhow::Error) -> bool {
     let Some(ProgramError::SyscallError(call)) = error.downcast_ref() else { return false };
-    matches!(
-        call.io_error.raw_os_error(),
-        Some(nix::libc::EINVAL | nix::libc::ENOTSUP | nix::libc::EOPNOTSUPP)
-    )
+    matches!(call.io_error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP))
 }
 
 fn is_gone(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let Some(cause) = cause.downcast_ref::<io::Error>() else { return false };
-        matches!(cause.raw_os_error(), Some(nix::libc::ENODEV | nix::libc::ENXIO | nix::libc::ENOLINK))
+        matches!(cause.raw_os_error(), Some(libc::ENODEV | libc::ENXIO | libc::ENOLINK))
     })
 }
 

@@ -5,6 +5,7 @@ pub mod attachments;
 pub mod btf;
 mod drop_program;
 pub mod instance;
+pub mod janitor;
 pub mod ledger;
 mod names;
 pub mod symbols;

@@ -2,4 +2,5 @@
 
 pub mod document;
 pub mod error;
+pub mod ledger;
 pub mod text;

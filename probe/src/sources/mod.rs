@@ -1,6 +1,7 @@
 //! The only place that reads the machine otherwise than by kernel programs. Every reader of files takes a root
 //! folder, so that a test hands it one.
 
+pub mod changes;
 pub mod cni;
 pub mod counters;
 pub mod files;

@@ -4,11 +4,11 @@ use std::io;
 
 use anyhow::Context as _;
 use bytes::BufMut as _;
+use libc::{EINVAL, ENODEV, ENOENT};
 use netlink_sys::protocols::NETLINK_ROUTE;
-use nix::libc::{EINVAL, ENOENT};
 use serde::{Deserialize, Serialize};
 
-use super::raw_netlink::{self, DUMP, RawNetlink, attribute, put_attribute, text};
+use super::raw_netlink::{DUMP, RawNetlink, attribute, put_attribute, text};
 
 const RTM_NEWQDISC: u16 = 36;
 const RTM_DELQDISC: u16 = 37;
@@ -150,7 +150,7 @@ impl TrafficControl {
 
 /// A device, a filter or a hook that is not there (net/sched/cls_api.c answers EINVAL for a hook without qdisc).
 fn is_absent(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(ENOENT | EINVAL | nix::libc::ENODEV))
+    matches!(error.raw_os_error(), Some(ENOENT | EINVAL | ENODEV))
 }
 
 fn header(link: u32, handle: u32, parent: u32, information: u32) -> Vec<u8> {
@@ -195,7 +195,7 @@ fn read_filter(link: u32, way: Way, payload: &[u8]) -> Option<Filter> {
         protocol,
         handle,
         chain: attribute(attributes, TCA_CHAIN).and_then(|chain| field(chain, 0)).unwrap_or(0),
-        kind: raw_netlink::text(attribute(attributes, TCA_KIND)?),
+        kind: text(attribute(attributes, TCA_KIND)?),
         name: attribute(options, TCA_BPF_NAME).map(text),
     })
 }
