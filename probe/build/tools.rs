@@ -29,21 +29,22 @@ impl Toolchain {
         active.into_iter().chain(others).map(|name| Self { name: Some(name) }).find(Self::will_do)
     }
 
-    pub fn rustc(&self) -> Command {
-        let Some(name) = &self.name else { return Command::new("rustc") };
+    /// `rustc`, `cargo` and what else belongs to the compiler.
+    pub fn program(&self, program: &str) -> Command {
+        let Some(name) = &self.name else { return Command::new(program) };
         let mut rustup = Command::new("rustup");
-        rustup.args(["run", name, "rustc"]);
+        rustup.args(["run", name, program]);
         rustup
     }
 
     fn will_do(&self) -> bool {
-        let new_enough = answer(self.rustc().arg("--version")).is_some_and(|version| {
+        let new_enough = answer(self.program("rustc").arg("--version")).is_some_and(|version| {
             let wanted = numbers(env!("CARGO_PKG_RUST_VERSION"));
             version.split(' ').nth(1).is_some_and(|version| numbers(version) >= wanted)
         });
         let has_core =
             |sysroot: String| Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core").is_dir();
-        new_enough && answer(self.rustc().args(["--print", "sysroot"])).is_some_and(has_core)
+        new_enough && answer(self.program("rustc").args(["--print", "sysroot"])).is_some_and(has_core)
     }
 }
 

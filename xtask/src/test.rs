@@ -15,6 +15,7 @@ use crate::{
     counts::{Counting, Counts},
     kernels::{Kernel, Series},
     lab, setup,
+    tools::Toolchain,
 };
 
 #[derive(Args)]
@@ -32,6 +33,7 @@ pub fn run(arguments: &TestArguments) -> Result<ExitCode> {
     let mut rings = Rings::default();
     rings.run("formatting", formatting);
     rings.run("lints", lints);
+    rings.run("lints of the kernel programs", lints_of_kernel_programs);
     rings.run("tests of the workspace", workspace);
     match Binaries::build() {
         Ok(binaries) => {
@@ -70,16 +72,29 @@ fn formatting() -> Result<Counts> {
     check("rustfmt", cargo().args(["fmt", "--all", "--check"]), cargo().args(["fmt", "--version"]))
 }
 
-/// The kernel programs too, though as if for this machine: compilers with the source of `core` are often
-/// without clippy. What the compiler itself warns of when they are built for BPF is shown by the build.
 fn lints() -> Result<Counts> {
-    let clippy = ["clippy", "--workspace", "--all-targets", "--keep-going", "--", "--deny", "warnings"];
-    check("clippy", cargo().args(clippy), cargo().args(["clippy", "--version"]))
+    let clippy = ["clippy", "--workspace", "--exclude", KERNEL_PROGRAMS, "--all-targets", "--keep-going"];
+    check("clippy", cargo().args(clippy).args(STRICT), cargo().args(["clippy", "--version"]))
 }
+
+/// By the toolchain that builds them, for the target that they are built for.
+fn lints_of_kernel_programs() -> Result<Counts> {
+    let toolchain = Toolchain::find().context("the eBPF toolchain is gone")?;
+    let mut clippy = toolchain.program("cargo");
+    clippy.args(["clippy", "--package", KERNEL_PROGRAMS, "--release"]);
+    clippy.args(["--target", "bpfel-unknown-none", "-Z", "build-std=core"]).args(STRICT);
+    clippy.env("RUSTC_BOOTSTRAP", "1");
+    check("clippy", &mut clippy, toolchain.program("cargo").args(["clippy", "--version"]))
+}
+
+const KERNEL_PROGRAMS: &str = "probe-ebpf";
+const STRICT: [&str; 3] = ["--", "--deny", "warnings"];
 
 fn check(tool: &str, command: &mut Command, version: &mut Command) -> Result<Counts> {
     if !command::succeeds(version) {
-        println!("skipped: there is no {tool} for this toolchain (`rustup component add {tool}`)");
+        println!(
+            "skipped: there is no {tool} for this toolchain (rustup component add {tool}, or a package)"
+        );
         return Ok(Counts::SKIPPED);
     }
     command::run(command)?;

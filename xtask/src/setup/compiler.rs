@@ -34,7 +34,7 @@ pub fn ensure(packages: &Packages, cache: &Cache) -> Result<Vec<String>> {
              the package of it from where rustc is from. And bpf-linker {LINKER}, built with the same LLVM as that Rust"
         )]);
     };
-    let version = command::output(toolchain.rustc().args(["--version", "--verbose"]))?;
+    let version = command::output(toolchain.program("rustc").args(["--version", "--verbose"]))?;
     let llvm = compilers_llvm(&version).context("rustc does not tell which LLVM it has")?;
     if !linker_reads(llvm) {
         install_linker(llvm, packages, cache)?;
@@ -74,7 +74,7 @@ fn install_core(packages: &Packages) -> Result<()> {
         && packages.version("rust-web-src")?.is_some_and(|version| numbers(&version) >= numbers(RUST))
     {
         // The compiler that Debian keeps new enough for browsers.
-        apt::install(&["rustc-web", "cargo-web", "rust-web-src"].map(str::to_owned))?;
+        apt::install(&["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"].map(str::to_owned))?;
         if rustup.is_some() {
             command::output(Command::new("rustup").args(["toolchain", "link", tools::DISTRIBUTION, "/usr"]))?;
         }
