@@ -19,6 +19,12 @@ Examples:
   caliprobe diagnose 10.200.153.70 --from default/web-0 -o json
   caliprobe diagnose 10.200.153.70 --from 10.200.55.237 --passive --timeout 20s";
 
+const ROUTES_EXAMPLES: &str = "\
+Examples:
+  caliprobe routes
+  caliprobe routes --all-tables -o json
+  caliprobe routes --input sample.json";
+
 /// Shows precisely where pod traffic of a Calico IPIP node is black-holed, why, and what to type.
 #[derive(Debug, Parser)]
 #[command(name = "caliprobe", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
@@ -56,6 +62,8 @@ pub enum Output {
 pub enum Command {
     /// This pod IP does not answer: where is the packet lost, why, what do I type?
     Diagnose(DiagnoseArgs),
+    /// The route table: what each row is for, its traffic, and what is wrong with it.
+    Routes(RoutesArgs),
     /// Count this node's pod traffic until SIGTERM or Ctrl-C; the ledger is printed then.
     Run(RunArgs),
     /// Remove what a killed caliprobe left on kernels without TCX, and show it.
@@ -118,6 +126,17 @@ pub struct DiagnoseArgs {
     /// Follow the probes without eBPF, by packet sockets alone; drop reasons are then not visible.
     #[arg(long)]
     pub no_bpf: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = ROUTES_EXAMPLES)]
+pub struct RoutesArgs {
+    /// Show every table, not the main one alone. The table of local addresses is left out either way.
+    #[arg(long)]
+    pub all_tables: bool,
+    /// Judge a saved sample instead of this node.
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
 }
 
 /// A duration as people write it, of at least a tenth of a second.

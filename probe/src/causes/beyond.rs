@@ -90,5 +90,5 @@ fn refused_by_node(case: &Case<'_>, peer: Option<Ipv4Addr>) -> Option<Located> {
 
 /// The target in words, for texts that speak of the far end.
 pub fn target_words(case: &Case<'_>) -> String {
-    pod_words(case, case.target)
+    pod_words(case.model, case.target)
 }

@@ -166,6 +166,12 @@ impl Finding {
     }
 
     #[must_use]
+    pub fn with_severity(mut self, severity: Severity) -> Self {
+        self.severity = severity;
+        self
+    }
+
+    #[must_use]
     pub fn cure(self, on: impl Into<String>, run: impl Into<String>) -> Self {
         self.fix(FixKind::Cure, on, run, true)
     }

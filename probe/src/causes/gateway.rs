@@ -9,14 +9,18 @@ use super::{
     routing,
 };
 use crate::{
-    model::routing::{Decision, Flow, look_up},
-    report::document::{Direction, EvidenceSource, Stage, SubjectKind},
+    model::{
+        Model,
+        routing::{Decision, Flow, look_up},
+    },
+    report::document::{Direction, EvidenceSource, Finding, Stage, SubjectKind},
     sample::{Link, RouteKind},
 };
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 
 /// Why the node would not answer for the gateway on a pod's device.
+#[must_use]
 pub fn silent(case: &Case<'_>, device: &Link) -> Option<Located> {
     let unanswered = format!(
         "the pod's packets did not come out of {}: without an ARP answer for {GATEWAY} it sends none",
@@ -50,17 +54,30 @@ fn proxy_arp_off(case: &Case<'_>, device: &Link) -> Option<Located> {
 
 /// The node answers only for what it would route out by another device than the pod's.
 fn no_route(case: &Case<'_>, device: &Link) -> Option<Located> {
-    let flow = Flow {
-        source: case.sender.address(),
-        destination: GATEWAY,
-        input_link: Some(device.index),
-        mark: 0,
-        tos: 0,
-    };
-    let state = match look_up(case.model, &flow) {
+    let finding = unrouted(case.model, case.sender.address(), device)?;
+    Some(Located {
+        finding,
+        place: case.place(Direction::Forward, Stage::PodLink, Some(device.name.clone())),
+    })
+}
+
+/// The same as it stands, without a packet: no pod's device gets an answer.
+#[must_use]
+pub fn without_route(model: &Model<'_>) -> Option<Finding> {
+    let mut pods = model.pods().iter();
+    let first = pods.next().and_then(|pod| Some((pod.address, model.link(pod.link)?)))?;
+    let finding = unrouted(model, Some(first.0), first.1)?;
+    pods.filter_map(|pod| Some((pod.address, model.link(pod.link)?)))
+        .all(|(address, device)| unrouted(model, Some(address), device).is_some())
+        .then_some(finding)
+}
+
+fn unrouted(model: &Model<'_>, source: Option<Ipv4Addr>, device: &Link) -> Option<Finding> {
+    let flow = Flow { source, destination: GATEWAY, input_link: Some(device.index), mark: 0, tos: 0 };
+    let state = match look_up(model, &flow) {
         Decision::NoRoute => "no route covers it".to_owned(),
         Decision::Route { route, .. } if route.kind != RouteKind::Unicast => {
-            routing::route_words(case.model, route)
+            routing::route_words(model, route)
         }
         Decision::Route { .. } | Decision::Rule { .. } | Decision::Undecided { .. } => return None,
     };
@@ -71,10 +88,7 @@ fn no_route(case: &Case<'_>, device: &Link) -> Option<Located> {
         format!("this node cannot answer its pods' ARP for {GATEWAY}: it has no route for it, such as a default route"),
     )
     .with(EvidenceSource::Route, format!("{GATEWAY}: {state}"))
-    .confirm(&case.node, format!("ip route get {GATEWAY}"))
-    .cure(&case.node, "ip route add default via GATEWAY   # as this network's routers are; any route for it will do");
-    Some(Located {
-        finding,
-        place: case.place(Direction::Forward, Stage::PodLink, Some(device.name.clone())),
-    })
+    .confirm(model.node_name(), format!("ip route get {GATEWAY}"))
+    .cure(model.node_name(), "ip route add default via GATEWAY   # as this network's routers are; any route for it will do");
+    Some(finding)
 }

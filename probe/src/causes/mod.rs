@@ -9,6 +9,7 @@ pub mod neighbour;
 pub mod netfilter;
 pub mod path;
 pub mod pod;
+pub mod route_table;
 pub mod routing;
 pub mod sender;
 pub mod trail;

@@ -8,12 +8,14 @@ use super::{
     routing::{drop_evidence, neighbour_state, route_words},
 };
 use crate::{
+    model::Model,
     observation::DropSighting,
     report::document::{Direction, EvidenceSource, Finding, Stage, SubjectKind},
     sample::{Link, PodInterface, Route},
 };
 
 /// The own block's blackhole swallowed a packet, so no /32 covers its destination.
+#[must_use]
 pub fn not_routed(
     case: &Case<'_>,
     direction: Direction,
@@ -24,14 +26,14 @@ pub fn not_routed(
     let words = route_words(case.model, blackhole);
     match candidate(case, address) {
         Some(Candidate { link, proof }) if !link.up => Located {
-            finding: link_down(case, address, link, "is set down, so its route is gone")
+            finding: link_down(case.model, address, link, "is set down, so its route is gone")
                 .with(EvidenceSource::Link, proof)
                 .with(EvidenceSource::Route, words)
                 .with_all(drop_evidence(case, drop)),
             place: case.place(direction, Stage::PodLink, Some(link.name.clone())),
         },
         Some(Candidate { link, proof }) => Located {
-            finding: route_missing(case, address, link)
+            finding: route_missing(case.model, address, link)
                 .with(EvidenceSource::Link, proof)
                 .with(EvidenceSource::Route, format!("no /32 for {address}; {words} covers it"))
                 .with_all(drop_evidence(case, drop)),
@@ -77,22 +79,24 @@ fn candidate<'a>(case: &Case<'a>, address: Ipv4Addr) -> Option<Candidate<'a>> {
     Some(Candidate { link, proof: format!("the CNI gave {address} to the pod behind {name}") })
 }
 
-fn route_missing(case: &Case<'_>, address: Ipv4Addr, link: &Link) -> Finding {
+/// A pod whose device no /32 leads to.
+#[must_use]
+pub fn route_missing(model: &Model<'_>, address: Ipv4Addr, link: &Link) -> Finding {
     finding(
         Cause::PodRouteMissing,
         SubjectKind::Route,
         format!("{address}/32"),
-        format!("pod {} lives behind {}, but its route is gone", pod_words(case, address), link.name),
+        format!("pod {} lives behind {}, but its route is gone", pod_words(model, address), link.name),
     )
     .cure(
         "kubectl",
         format!(
             "kubectl -n kube-system delete pod -l k8s-app=calico-node --field-selector spec.nodeName={}   # Felix writes pod routes at its start",
-            case.node
+            model.node_name()
         ),
     )
     .stopgap(
-        &case.node,
+        model.node_name(),
         format!("ip route add {address}/32 dev {} scope link   # Felix takes it over, or removes it within 90 s if it knows no such pod", link.name),
     )
 }
@@ -116,6 +120,7 @@ fn was_looked_into(case: &Case<'_>, link: u32) -> bool {
 }
 
 /// Judges a packet that waited in vain for a pod's ARP answer.
+#[must_use]
 pub fn does_not_answer_arp(
     case: &Case<'_>,
     direction: Direction,
@@ -127,7 +132,7 @@ pub fn does_not_answer_arp(
     let down = !device.up || !device.carrier || inside.is_some_and(|interface| !interface.up);
     if down {
         return Located {
-            finding: link_down(case, address, device, link_state(device, inside))
+            finding: link_down(case.model, address, device, link_state(device, inside))
                 .with_all(drop_evidence(case, Some(drop))),
             place: case.place(direction, Stage::PodLink, Some(device.name.clone())),
         };
@@ -202,16 +207,18 @@ fn link_state(device: &Link, inside: Option<&PodInterface>) -> &'static str {
     }
 }
 
-fn link_down(case: &Case<'_>, address: Ipv4Addr, link: &Link, state: &str) -> Finding {
+/// A pod's device that carries nothing.
+#[must_use]
+pub fn link_down(model: &Model<'_>, address: Ipv4Addr, link: &Link, state: &str) -> Finding {
     let found = finding(
         Cause::PodLinkDown,
         SubjectKind::Interface,
         &link.name,
-        format!("{} of pod {} {state}", link.name, pod_words(case, address)),
+        format!("{} of pod {} {state}", link.name, pod_words(model, address)),
     )
     .with(EvidenceSource::Link, format!("{} {state}", link.name));
     if link.up {
-        let pod = case.model.pod_name(address).unwrap_or_else(|| "NAMESPACE/POD".to_owned());
+        let pod = model.pod_name(address).unwrap_or_else(|| "NAMESPACE/POD".to_owned());
         match pod.split_once('/') {
             Some((namespace, name)) => {
                 found.cure("kubectl", format!("kubectl -n {namespace} delete pod {name}"))
@@ -219,19 +226,21 @@ fn link_down(case: &Case<'_>, address: Ipv4Addr, link: &Link, state: &str) -> Fi
             None => found,
         }
     } else {
-        found.cure(&case.node, format!("ip link set {} up   # Felix adds the route again", link.name))
+        found.cure(model.node_name(), format!("ip link set {} up   # Felix adds the route again", link.name))
     }
 }
 
 /// `10.0.0.1`, or `10.0.0.1 (namespace/name)` where the name is known.
-pub fn pod_words(case: &Case<'_>, address: Ipv4Addr) -> String {
-    match case.model.pod_name(address) {
+#[must_use]
+pub fn pod_words(model: &Model<'_>, address: Ipv4Addr) -> String {
+    match model.pod_name(address) {
         Some(name) => format!("{address} ({name})"),
         None => address.to_string(),
     }
 }
 
 /// A source pod's device that cannot carry its packets.
+#[must_use]
 pub fn sender_link_down(case: &Case<'_>) -> Option<Located> {
     let link = case.link(case.sender.link()?)?;
     let inside = case.before.pod_interfaces.iter().find(|interface| interface.link == link.index);
@@ -240,12 +249,13 @@ pub fn sender_link_down(case: &Case<'_>) -> Option<Located> {
     }
     let address = case.sender.address()?;
     Some(Located {
-        finding: link_down(case, address, link, link_state(link, inside)),
+        finding: link_down(case.model, address, link, link_state(link, inside)),
         place: case.place(Direction::Forward, Stage::PodLink, Some(link.name.clone())),
     })
 }
 
 /// Delivered to the pod, and nothing came back out of it.
+#[must_use]
 pub fn silent(
     case: &Case<'_>,
     direction: Direction,
@@ -257,14 +267,14 @@ pub fn silent(
         Some(drop) => finding(
             Cause::PodRefused,
             SubjectKind::Pod,
-            pod_words(case, address),
+            pod_words(case.model, address),
             format!("delivered to {}, which refused it inside the pod", device.name),
         )
         .with_all(drop_evidence(case, Some(drop))),
         None => finding(
             Cause::PodNoAnswer,
             SubjectKind::Pod,
-            pod_words(case, address),
+            pod_words(case.model, address),
             format!("delivered to {}, and the pod did not answer", device.name),
         )
         .with(EvidenceSource::Probe, format!("the probes left by {} and nothing came back", device.name)),

@@ -257,11 +257,18 @@ pub fn wrong_route(
     Some(Located { finding, place })
 }
 
+/// What tells a route from others for the same destination, as `ip route` takes it.
+pub fn table_and_metric(route: &Route) -> String {
+    let table = if route.table == 254 { String::new() } else { format!(" table {}", route.table) };
+    let metric = if route.metric == 0 { String::new() } else { format!(" metric {}", route.metric) };
+    table + &metric
+}
+
 /// At the owner first: a Docker bridge comes back if only its route or link is deleted.
-fn overlap_cure(route: &Route, left_by: &Link) -> String {
+pub fn overlap_cure(route: &Route, left_by: &Link) -> String {
     match left_by.name.strip_prefix("br-") {
         Some(id) if left_by.kind.as_deref() == Some("bridge") => format!("docker network rm {id}"),
-        _ => format!("ip route del {} dev {}", route.destination, left_by.name),
+        _ => format!("ip route del {} dev {}{}", route.destination, left_by.name, table_and_metric(route)),
     }
 }
 
@@ -349,11 +356,11 @@ fn with_route_fixes(
         finding.confirm(&case.node, "calicoctl node status   # is the session to the block's node up?");
     if let Some(route) = in_the_way {
         let kind = kind_word(route.kind);
-        let table = if route.table == 254 { String::new() } else { format!(" table {}", route.table) };
-        let metric = if route.metric == 0 { String::new() } else { format!(" metric {}", route.metric) };
         if !is_calico_protocol(route.protocol) {
-            return finding
-                .cure(&case.node, format!("ip route del {kind} {}{table}{metric}", route.destination));
+            return finding.cure(
+                &case.node,
+                format!("ip route del {kind} {}{}", route.destination, table_and_metric(route)),
+            );
         }
     }
     let restart = |node: &str| {

@@ -34,7 +34,7 @@ fn first_error(case: &Case<'_>) -> Option<String> {
 
 fn pod_without_route(case: &Case<'_>, error: &str) -> Located {
     let device = case.sender.link().map(|link| case.link_name(link));
-    let words = case.sender.address().map_or_else(String::new, |address| pod::pod_words(case, address));
+    let words = case.sender.address().map_or_else(String::new, |address| pod::pod_words(case.model, address));
     let finding: Finding = finding(
         Cause::PodLinkDown,
         SubjectKind::Pod,

@@ -8,9 +8,12 @@ use super::{
     routing::{drop_evidence, route_words},
 };
 use crate::{
-    model::routing::{Decision, Flow, look_up},
+    model::{
+        Model,
+        routing::{Decision, Flow, look_up},
+    },
     observation::DropSighting,
-    report::document::{Direction, EvidenceSource, Stage, SubjectKind},
+    report::document::{Direction, EvidenceSource, Finding, Stage, SubjectKind},
 };
 
 /// The name of the ipip module's fallback device, which Calico uses.
@@ -18,22 +21,26 @@ pub const TUNNEL: &str = "tunl0";
 
 /// `tunl0` down or absent although this node needs it. The kernel takes a device's routes with it, so missing
 /// block routes are its consequence.
+#[must_use]
 pub fn down_here(case: &Case<'_>, direction: Direction) -> Option<Located> {
     let stage = Stage::Tunnel;
-    tunnel_fault(case)
+    fault(case.model)
         .map(|finding| Located { finding, place: case.place(direction, stage, Some(TUNNEL.to_owned())) })
 }
 
 /// The same, met by packets that arrived from another node.
+#[must_use]
 pub fn down_for_arrivals(case: &Case<'_>, direction: Direction) -> Option<Located> {
     let stage = Stage::Decap;
-    tunnel_fault(case)
+    fault(case.model)
         .map(|finding| Located { finding, place: case.place(direction, stage, Some(TUNNEL.to_owned())) })
 }
 
-fn tunnel_fault(case: &Case<'_>) -> Option<crate::report::document::Finding> {
-    let needed = case.model.needs_tunnel()?;
-    match case.model.tunnel() {
+/// What is wrong with `tunl0` itself, where this node needs it.
+#[must_use]
+pub fn fault(model: &Model<'_>) -> Option<Finding> {
+    let needed = model.needs_tunnel()?;
+    match model.tunnel() {
         Some(tunnel) if !tunnel.up => Some(
             finding(
                 Cause::TunnelDown,
@@ -43,9 +50,9 @@ fn tunnel_fault(case: &Case<'_>) -> Option<crate::report::document::Finding> {
             )
             .with(EvidenceSource::Link, "tunl0 is set down")
             .with(EvidenceSource::Rule, needed)
-            .cure(&case.node, "ip link set tunl0 up")
+            .cure(model.node_name(), "ip link set tunl0 up")
             .confirm(
-                &case.node,
+                model.node_name(),
                 "ip route show dev tunl0   # BIRD writes its routes again within 2 s, Felix within 90 s",
             ),
         ),
@@ -54,12 +61,13 @@ fn tunnel_fault(case: &Case<'_>) -> Option<crate::report::document::Finding> {
             finding(Cause::TunnelMissing, SubjectKind::Interface, TUNNEL, "this node has no tunl0")
                 .with(EvidenceSource::Link, "no device is named tunl0")
                 .with(EvidenceSource::Rule, needed)
-                .cure(&case.node, "modprobe ipip   # Felix sets tunl0 up within 10 s"),
+                .cure(model.node_name(), "modprobe ipip   # Felix sets tunl0 up within 10 s"),
         ),
     }
 }
 
 /// Judges a packet that reached `tunl0` and was freed by the tunnel driver.
+#[must_use]
 pub fn entry(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Option<Located> {
     let destination = drop.packet.destination;
     let node = case.model.tunnel_next_hop(destination)?;
@@ -102,12 +110,7 @@ fn is_tunnel(case: &Case<'_>, link: u32) -> bool {
     case.link(link).is_some_and(|link| link.name == TUNNEL)
 }
 
-fn no_underlay_route(
-    case: &Case<'_>,
-    node: Ipv4Addr,
-    words: Option<String>,
-    drop: &DropSighting,
-) -> crate::report::document::Finding {
+fn no_underlay_route(case: &Case<'_>, node: Ipv4Addr, words: Option<String>, drop: &DropSighting) -> Finding {
     let text = words.unwrap_or_else(|| format!("no route of this node covers {node}"));
     let mut finding = finding(
         Cause::UnderlayRouteMissing,

@@ -30,7 +30,7 @@ use crate::{
         follower::Follower,
     },
     report::{
-        document::{self, Direction, Document, Probes, SCHEMA_VERSION, SourceKind, Target, Verdict},
+        document::{self, Direction, Document, Header, Probes, SourceKind, Target, Verdict},
         text,
     },
     sample::Sample,
@@ -274,15 +274,7 @@ impl Facts<'_> {
 
 fn compose(case: &Case<'_>, chosen: &ChosenSender, judgement: Judgement) -> Document {
     Document {
-        schema_version: SCHEMA_VERSION,
-        command: "diagnose",
-        version: env!("CARGO_PKG_VERSION"),
-        time: case.before.time.clone(),
-        node: document::Node {
-            name: case.node.clone(),
-            address: case.model.own_address(),
-            kernel: case.before.node.kernel.clone(),
-        },
+        header: Header::new("diagnose", &case.before.time, document::Node::of(case.model)),
         verdict: judgement.verdict,
         target: Target { address: case.target, pod: case.model.pod_name(case.target) },
         source: source(case, chosen),

@@ -2,4 +2,5 @@
 
 pub mod detach;
 pub mod diagnose;
+pub mod routes;
 pub mod run;

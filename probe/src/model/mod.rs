@@ -4,10 +4,15 @@
 pub mod layout;
 pub mod pools;
 pub mod routing;
+pub mod rows;
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::Ipv4Addr,
+};
 
 use ipnet::Ipv4Net;
+use serde::Serialize;
 
 use crate::sample::{CniResult, Link, Route, RouteKind, Sample};
 use pools::Pool;
@@ -46,6 +51,16 @@ pub struct LocalPod<'a> {
     pub route: &'a Route,
 }
 
+/// How packets for another node's pods leave this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// Encapsulated, by `tunl0`.
+    Tunnel,
+    /// As they are, as between nodes of one subnet with CrossSubnet.
+    Bare,
+}
+
 /// A route to pods of another node.
 #[derive(Clone, Copy, Debug)]
 pub struct RemoteBlock<'a> {
@@ -59,6 +74,7 @@ pub struct Model<'a> {
     pub sample: &'a Sample,
     pub tables: Tables<'a>,
     pub pools: Vec<Pool>,
+    links: HashMap<u32, &'a Link>,
     pods: Vec<LocalPod<'a>>,
     own_blocks: Vec<&'a Route>,
     remote_blocks: Vec<RemoteBlock<'a>>,
@@ -72,6 +88,7 @@ impl<'a> Model<'a> {
             sample,
             tables: Tables::new(sample),
             pools: pools::find(sample),
+            links: sample.links.iter().map(|link| (link.index, link)).collect(),
             pods: Vec::new(),
             own_blocks: Vec::new(),
             remote_blocks: Vec::new(),
@@ -81,7 +98,7 @@ impl<'a> Model<'a> {
         for route in sample.routes.iter().filter(|route| route.table != TABLE_LOCAL) {
             model.enter(route);
         }
-        model.pods.sort_by_key(|pod| pod.address);
+        model.pods.sort_by_key(|pod| (pod.address, pod.route.metric));
         if let Some(hosts) = sample.sets.hosts.known() {
             model.nodes.extend(hosts.iter().filter(|host| host.prefix_len() == 32).map(Ipv4Net::addr));
         }
@@ -90,31 +107,59 @@ impl<'a> Model<'a> {
 
     fn enter(&mut self, route: &'a Route) {
         let links = || route.hops.iter().filter_map(|hop| hop.link);
-        let tunnelled = links().any(|link| self.is_tunnel(link));
-        let to_pod = links().find(|link| self.link(*link).is_some_and(is_pod_link));
-        let in_pool = self.pools.iter().any(|pool| pool.cidr.contains(&route.destination));
-        match route.kind {
-            RouteKind::Blackhole if in_pool && is_calico_protocol(route.protocol) => {
-                self.own_blocks.push(route)
-            }
-            RouteKind::Unicast => {
-                if let Some(link) = to_pod
-                    && route.destination.prefix_len() == 32
-                {
-                    self.pods.push(LocalPod { address: route.destination.addr(), link, route });
-                }
-                let by_gateway = route.hops.iter().any(|hop| hop.gateway.is_some());
-                if in_pool && by_gateway && (tunnelled || is_calico_protocol(route.protocol)) {
-                    self.remote_blocks.push(RemoteBlock { route, tunnelled });
-                }
-                if tunnelled {
-                    self.nodes.extend(route.hops.iter().filter_map(|hop| hop.gateway));
-                }
-                let wires: Vec<u32> = links().filter(|link| self.carries_underlay(*link)).collect();
-                self.wires.extend(wires);
-            }
-            _ => {}
+        if self.is_own_block(route) {
+            self.own_blocks.push(route);
         }
+        if route.kind != RouteKind::Unicast {
+            return;
+        }
+        if let Some(link) = self.pod_link_of(route) {
+            self.pods.push(LocalPod { address: route.destination.addr(), link, route });
+        }
+        if let Some(way) = self.way_to_remote_pods(route)
+            && self.is_in_pool(route.destination)
+        {
+            self.remote_blocks.push(RemoteBlock { route, tunnelled: way == Way::Tunnel });
+        }
+        if self.uses_tunnel(route) {
+            self.nodes.extend(route.hops.iter().filter_map(|hop| hop.gateway));
+        }
+        let wires: Vec<u32> = links().filter(|link| self.carries_underlay(*link)).collect();
+        self.wires.extend(wires);
+    }
+
+    fn is_in_pool(&self, network: Ipv4Net) -> bool {
+        self.pools.iter().any(|pool| pool.cidr.contains(&network))
+    }
+
+    /// Whether a route is the blackhole that BIRD or Felix writes for a block of this node.
+    pub fn is_own_block(&self, route: &Route) -> bool {
+        route.kind == RouteKind::Blackhole
+            && is_calico_protocol(route.protocol)
+            && self.is_in_pool(route.destination)
+    }
+
+    /// The `cali*` that a /32 route leads to.
+    pub fn pod_link_of(&self, route: &Route) -> Option<u32> {
+        let mut links = route.hops.iter().filter_map(|hop| hop.link);
+        let to_pod = links.find(|link| self.link(*link).is_some_and(is_pod_link));
+        to_pod.filter(|_| route.kind == RouteKind::Unicast && route.destination.prefix_len() == 32)
+    }
+
+    /// The way to other nodes' pods that a route shows: through the tunnel to a node, or bare as Calico wrote it.
+    pub fn way_to_remote_pods(&self, route: &Route) -> Option<Way> {
+        if route.kind != RouteKind::Unicast || route.hops.iter().all(|hop| hop.gateway.is_none()) {
+            return None;
+        }
+        if self.uses_tunnel(route) {
+            return Some(Way::Tunnel);
+        }
+        is_calico_protocol(route.protocol).then_some(Way::Bare)
+    }
+
+    /// Whether a route leads into `tunl0`.
+    pub fn uses_tunnel(&self, route: &Route) -> bool {
+        route.hops.iter().filter_map(|hop| hop.link).any(|link| self.is_tunnel(link))
     }
 
     fn carries_underlay(&self, link: u32) -> bool {
@@ -126,7 +171,7 @@ impl<'a> Model<'a> {
     }
 
     pub fn link(&self, index: u32) -> Option<&'a Link> {
-        self.sample.links.iter().find(|link| link.index == index)
+        self.links.get(&index).copied()
     }
 
     pub fn link_by_name(&self, name: &str) -> Option<&'a Link> {
@@ -145,6 +190,12 @@ impl<'a> Model<'a> {
             .iter()
             .filter(|pool| pool.cidr.contains(&address))
             .max_by_key(|pool| pool.cidr.prefix_len())
+    }
+
+    /// The most specific pool that holds a whole network.
+    pub fn pool_around(&self, network: Ipv4Net) -> Option<&Pool> {
+        let around = self.pools.iter().filter(|pool| pool.cidr.contains(&network));
+        around.max_by_key(|pool| pool.cidr.prefix_len())
     }
 
     /// This node's own block that holds an address: its blackhole route, as BIRD or Felix wrote it.
@@ -203,7 +254,8 @@ impl<'a> Model<'a> {
     }
 
     pub fn pod(&self, address: Ipv4Addr) -> Option<LocalPod<'a>> {
-        self.pods.iter().copied().find(|pod| pod.address == address)
+        let first = self.pods.partition_point(|pod| pod.address < address);
+        self.pods.get(first).copied().filter(|pod| pod.address == address)
     }
 
     pub fn is_local_pod(&self, address: Ipv4Addr) -> bool {
@@ -212,8 +264,17 @@ impl<'a> Model<'a> {
 
     /// Host's ends of pod veths that no /32 leads to.
     pub fn pod_links_without_route(&self) -> impl Iterator<Item = &'a Link> {
+        let routed: BTreeSet<u32> = self.pods.iter().map(|pod| pod.link).collect();
         let links = self.sample.links.iter().filter(|link| is_pod_link(link));
-        links.filter(|link| self.pods.iter().all(|pod| pod.link != link.index))
+        links.filter(move |link| !routed.contains(&link.index))
+    }
+
+    /// How many pods of this node a network holds.
+    pub fn pods_within(&self, network: Ipv4Net) -> usize {
+        let first = self.pods.partition_point(|pod| pod.address < network.network());
+        let end = self.pods.partition_point(|pod| pod.address <= network.broadcast());
+        let within = self.pods.get(first..end).unwrap_or_default();
+        within.chunk_by(|one, other| one.address == other.address).count()
     }
 
     /// `namespace/name` of a pod of this node, from the container runtime's cache.

@@ -1,20 +1,37 @@
-//! The JSON contract of `diagnose` and `check`: fields may be added, never renamed; values are kebab-case.
+//! The JSON contract: fields may be added, never renamed; values are kebab-case. Here is what every command's
+//! document begins with, the document of `diagnose`, and the findings that others share.
 
 use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
+use crate::model::Model;
+
 /// The version that the documents carry.
 pub const SCHEMA_VERSION: u32 = 1;
 
+/// What every document begins with.
 #[derive(Clone, Debug, Serialize)]
-pub struct Document {
+pub struct Header {
     pub schema_version: u32,
     pub command: &'static str,
     pub version: &'static str,
     /// RFC 3339, UTC.
     pub time: String,
     pub node: Node,
+}
+
+impl Header {
+    pub fn new(command: &'static str, time: impl Into<String>, node: Node) -> Self {
+        let version = env!("CARGO_PKG_VERSION");
+        Self { schema_version: SCHEMA_VERSION, command, version, time: time.into(), node }
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Document {
+    #[serde(flatten)]
+    pub header: Header,
     pub verdict: Verdict,
     pub target: Target,
     pub source: Source,
@@ -32,6 +49,14 @@ pub struct Node {
     /// The node's address that peers use; absent where no route or set told it.
     pub address: Option<Ipv4Addr>,
     pub kernel: String,
+}
+
+impl Node {
+    /// The node of a sample.
+    pub fn of(model: &Model<'_>) -> Self {
+        let kernel = model.sample.node.kernel.clone();
+        Self { name: model.node_name(), address: model.own_address(), kernel }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

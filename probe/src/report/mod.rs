@@ -3,4 +3,6 @@
 pub mod document;
 pub mod error;
 pub mod ledger;
+pub mod routes;
+mod table;
 pub mod text;

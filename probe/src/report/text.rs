@@ -8,7 +8,7 @@ use super::document::{
 };
 
 /// The widest line that `-q` prints.
-const QUIET_WIDTH: usize = 80;
+pub(super) const QUIET_WIDTH: usize = 80;
 
 /// The whole report, one line a thought.
 pub fn diagnosis(document: &Document) -> String {
@@ -45,7 +45,8 @@ pub fn quiet(document: &Document) -> String {
     shorten(&line, QUIET_WIDTH)
 }
 
-fn shorten(line: &str, width: usize) -> String {
+/// At most so many characters; what is cut off is shown by an ellipsis.
+pub(super) fn shorten(line: &str, width: usize) -> String {
     if line.chars().count() <= width {
         return line.to_owned();
     }
@@ -54,7 +55,8 @@ fn shorten(line: &str, width: usize) -> String {
     short
 }
 
-fn push(text: &mut String, label: &str, line: &str) {
+/// One line under its label.
+pub(super) fn push(text: &mut String, label: &str, line: &str) {
     let _ = writeln!(text, "{label:<5} {line}");
 }
 
@@ -86,7 +88,7 @@ fn headline(document: &Document) -> String {
 }
 
 fn lost(document: &Document, place: &Place) -> String {
-    if place.node != document.node.name {
+    if place.node != document.header.node.name {
         return String::new();
     }
     let direction = if place.direction == Some(Direction::Return) { "the answer is " } else { "" };
@@ -137,7 +139,7 @@ fn verdict_words(verdict: Verdict) -> &'static str {
     }
 }
 
-fn finding_code(finding: &Finding) -> String {
+pub(super) fn finding_code(finding: &Finding) -> String {
     let code = finding.cause.code();
     match finding.certainty {
         Certainty::Proven => code,
@@ -185,7 +187,8 @@ fn path(document: &Document) -> Option<String> {
     (!words.is_empty()).then(|| words.join("   "))
 }
 
-fn fixes(text: &mut String, finding: &Finding) {
+/// What to do about a finding, what only looks first.
+pub(super) fn fixes(text: &mut String, finding: &Finding) {
     for kind in [FixKind::Confirm, FixKind::Cure, FixKind::Stopgap] {
         for fix in finding.fix.iter().filter(|fix| fix.kind == kind) {
             let place = if fix.on == "kubectl" { String::new() } else { format!("on {}: ", fix.on) };
@@ -238,4 +241,9 @@ fn point_word(point: Point) -> &'static str {
         Point::ToPod => "to-pod",
         Point::Bare => "bare",
     }
+}
+
+/// Names of devices and pods reach a terminal: what would steer it is replaced.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
 }

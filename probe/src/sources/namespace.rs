@@ -17,7 +17,7 @@ use super::raw_netlink::{RawNetlink, attribute, put_attribute};
 
 /// `RTM_GETNSID`, linux/rtnetlink.h.
 const RTM_GETNSID: u16 = 90;
-/// `NETNSA_NSID` and `NETNSA_FD`, linux/net_namespace.h.
+/// `NETNSA_NSID` and `NETNSA_FD`, `linux/net_namespace.h`.
 const NETNSA_NSID: u16 = 1;
 const NETNSA_FD: u16 = 3;
 /// `struct rtgenmsg`, padded.
@@ -48,6 +48,15 @@ impl NetworkNamespace {
     /// Finds the namespace that has this identity here (`IFLA_LINK_NETNSID`) among the named ones and those of
     /// all processes. `Ok(None)` where none has it.
     pub fn find_by_id(root: &Path, id: i32) -> anyhow::Result<Option<Self>> {
+        Self::find_map(root, |found, namespace| (found == id).then_some(namespace))
+    }
+
+    /// Looks at each namespace that has an identity here, once, until something is found. An error where nothing
+    /// was, and some could not be looked at.
+    pub fn find_map<T>(
+        root: &Path,
+        mut look: impl FnMut(i32, Self) -> Option<T>,
+    ) -> anyhow::Result<Option<T>> {
         let netlink = RawNetlink::open(NETLINK_ROUTE)?;
         let mut seen = BTreeSet::new();
         let mut denied = None;
@@ -60,8 +69,11 @@ impl NetworkNamespace {
                 }
                 Err(_) => continue,
             };
-            if seen.insert(namespace.inode) && namespace.id(&netlink)? == Some(id) {
-                return Ok(Some(namespace));
+            if seen.insert(namespace.inode)
+                && let Some(id) = namespace.id(&netlink)?
+                && let Some(found) = look(id, namespace)
+            {
+                return Ok(Some(found));
             }
         }
         denied.map_or(Ok(None), Err)

@@ -1,0 +1,312 @@
+//! The rows of the route tables, each with what it is for, as an engineer would say it, and the traffic that is
+//! its own.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::Ipv4Addr,
+};
+
+use ipnet::Ipv4Net;
+use serde::Serialize;
+
+use super::{Model, TABLE_LOCAL, Way, is_pod_link};
+use crate::sample::{Fact, Link, Route, RouteKind};
+
+/// `RT_TABLE_MAIN`.
+pub const TABLE_MAIN: u32 = 254;
+/// `RTPROT_KERNEL`: what the kernel itself writes for the network of a device's address.
+const PROTOCOL_KERNEL: u8 = 2;
+/// The network of addresses without configuration (RFC 3927), which `avahi` and cloud images route.
+const ZERO_CONFIGURATION: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16);
+
+/// What a row is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Role {
+    /// A pod of this node; `namespace/name` where it is known.
+    LocalPod {
+        pod: Option<String>,
+    },
+    /// A block of this node: what no pod's own row takes is dropped.
+    OwnBlock {
+        pods: usize,
+    },
+    /// A block of another node.
+    RemoteBlock {
+        next_hops: Vec<Ipv4Addr>,
+        way: Way,
+    },
+    /// One pod address of another node, out of this block where other rows tell that it is borrowed.
+    RemoteAddress {
+        next_hops: Vec<Ipv4Addr>,
+        way: Way,
+        borrowed_from: Option<Ipv4Net>,
+    },
+    /// Something on `tunl0` that names no node to send it to.
+    TunnelWithoutNextHop,
+    /// Pods by another network than IPIP: Calico's VXLAN or `WireGuard`, flannel.
+    OtherOverlay,
+    DefaultRoute,
+    /// The network in which this node's own address is.
+    NodeNetwork,
+    DockerNetwork,
+    LibvirtNetwork,
+    /// The network of any other bridge.
+    BridgeNetwork,
+    ZeroConfiguration,
+    /// Any other network, or host, on a device of this node.
+    ConnectedNetwork,
+    /// The way to the address of another node.
+    NodeAddress,
+    /// A network, or host, behind a router.
+    RoutedNetwork,
+    /// Dropped, and not as a block of this node.
+    Refused,
+    /// An address of this node or a broadcast address, in a table where it does not belong.
+    Local,
+    /// A next-hop object decides.
+    NextHopObject {
+        id: u32,
+    },
+}
+
+impl Role {
+    /// Whether Calico means pod traffic to take this row.
+    #[must_use]
+    pub fn is_of_pods(&self) -> bool {
+        matches!(
+            self,
+            Self::LocalPod { .. }
+                | Self::OwnBlock { .. }
+                | Self::RemoteBlock { .. }
+                | Self::RemoteAddress { .. }
+                | Self::OtherOverlay
+        )
+    }
+}
+
+/// What the device of a row has carried since it exists; packets are socket buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Traffic {
+    pub packets_in: u64,
+    pub packets_out: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+impl Traffic {
+    #[must_use]
+    pub fn of(link: &Link) -> Self {
+        let statistics = &link.statistics;
+        Self {
+            packets_in: statistics.rx_packets,
+            packets_out: statistics.tx_packets,
+            bytes_in: statistics.rx_bytes,
+            bytes_out: statistics.tx_bytes,
+        }
+    }
+}
+
+/// One row.
+#[derive(Clone, Debug)]
+pub struct Row<'a> {
+    pub route: &'a Route,
+    pub role: Role,
+    /// Whether a row for the same destination is preferred, so that this one is never taken.
+    pub shadowed: bool,
+    /// Of the row's device, where no other row uses that device.
+    pub traffic: Fact<Traffic>,
+}
+
+impl Row<'_> {
+    /// Whether the kernel takes this row at all: it passes over one whose every device is down.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.route.hops.is_empty() || self.route.hops.iter().any(|hop| !hop.dead)
+    }
+
+    /// Whether packets take it: alive, and no other is preferred.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.is_alive() && !self.shadowed
+    }
+}
+
+/// A device that carries the traffic of several rows together.
+#[derive(Clone, Debug)]
+pub struct SharedDevice<'a> {
+    pub link: &'a Link,
+    /// How many destinations it leads to.
+    pub destinations: usize,
+    pub traffic: Traffic,
+}
+
+/// Which tables are wanted; the table of local addresses never is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tables {
+    Main,
+    All,
+}
+
+/// The rows by table and destination, and the devices that several of them share.
+pub fn read<'a>(model: &Model<'a>, tables: Tables) -> (Vec<Row<'a>>, Vec<SharedDevice<'a>>) {
+    let users = users(model);
+    let mut routes: Vec<&Route> =
+        model.sample.routes.iter().filter(|route| wanted(route.table, tables)).collect();
+    routes.sort_by_key(|route| {
+        let key = route.destination;
+        (
+            route.table != TABLE_MAIN,
+            route.table,
+            key.network(),
+            key.prefix_len(),
+            u8::MAX - route.tos,
+            route.metric,
+        )
+    });
+    let mut rows: Vec<Row<'a>> = Vec::with_capacity(routes.len());
+    for route in routes {
+        let key = |route: &Route| (route.table, route.destination, route.tos);
+        let mut preferred = rows.iter().rev().take_while(|before| key(before.route) == key(route));
+        let shadowed = preferred.any(Row::is_alive);
+        let traffic = if shadowed {
+            Fact::Absent("it is never taken: another route is preferred".to_owned())
+        } else {
+            traffic(model, &users, route)
+        };
+        rows.push(Row { route, role: role(model, route), shadowed, traffic });
+    }
+    let mut shared: Vec<SharedDevice<'a>> = users
+        .iter()
+        .filter(|(_, destinations)| **destinations > 1)
+        .filter_map(|(link, destinations)| {
+            let link = model.link(*link)?;
+            Some(SharedDevice { link, destinations: *destinations, traffic: Traffic::of(link) })
+        })
+        .collect();
+    shared.sort_by_key(|device| device.link.index);
+    (rows, shared)
+}
+
+fn wanted(table: u32, tables: Tables) -> bool {
+    match tables {
+        Tables::Main => table == TABLE_MAIN,
+        Tables::All => table != TABLE_LOCAL,
+    }
+}
+
+/// How many destinations the rows of all tables lead to by each device.
+fn users(model: &Model<'_>) -> HashMap<u32, usize> {
+    let mut destinations: HashMap<u32, HashSet<Ipv4Net>> = HashMap::new();
+    for route in model.sample.routes.iter().filter(|route| wanted(route.table, Tables::All)) {
+        for link in route.hops.iter().filter_map(|hop| hop.link) {
+            destinations.entry(link).or_default().insert(route.destination);
+        }
+    }
+    destinations.into_iter().map(|(link, destinations)| (link, destinations.len())).collect()
+}
+
+fn traffic(model: &Model<'_>, users: &HashMap<u32, usize>, route: &Route) -> Fact<Traffic> {
+    let link = match route.hops.as_slice() {
+        [] => return Fact::Absent("it has no device, and nothing here counts what it drops".to_owned()),
+        [hop] => hop.link.and_then(|link| model.link(link)),
+        _ => return Fact::Absent("it leads by several next hops".to_owned()),
+    };
+    let Some(link) = link else { return Fact::Absent("its device is gone".to_owned()) };
+    match users.get(&link.index) {
+        Some(1) => Fact::Known(Traffic::of(link)),
+        rows => Fact::Absent(format!(
+            "{} counts the traffic of {} routes together",
+            link.name,
+            rows.copied().unwrap_or_default()
+        )),
+    }
+}
+
+fn role(model: &Model<'_>, route: &Route) -> Role {
+    match route.kind {
+        RouteKind::Unicast => unicast_role(model, route),
+        RouteKind::Blackhole if model.is_own_block(route) => {
+            Role::OwnBlock { pods: model.pods_within(route.destination) }
+        }
+        RouteKind::Local | RouteKind::Broadcast | RouteKind::Anycast | RouteKind::Multicast => Role::Local,
+        _ => Role::Refused,
+    }
+}
+
+fn unicast_role(model: &Model<'_>, route: &Route) -> Role {
+    if model.pod_link_of(route).is_some() {
+        return Role::LocalPod { pod: model.pod_name(route.destination.addr()) };
+    }
+    if let Some(way) = model.way_to_remote_pods(route)
+        && (way == Way::Tunnel || model.pool_around(route.destination).is_some())
+    {
+        return remote_role(model, route, way);
+    }
+    if model.uses_tunnel(route) {
+        return Role::TunnelWithoutNextHop;
+    }
+    if route.destination.prefix_len() == 0 {
+        return Role::DefaultRoute;
+    }
+    let Some(hop) = route.hops.first() else {
+        return route.next_hop_id.map_or(Role::Refused, |id| Role::NextHopObject { id });
+    };
+    let link = hop.link.and_then(|link| model.link(link));
+    if link.is_some_and(is_overlay) {
+        return Role::OtherOverlay;
+    }
+    if model.is_node(route.destination.addr()) && route.destination.prefix_len() == 32 {
+        return Role::NodeAddress;
+    }
+    if hop.gateway.is_some() {
+        return Role::RoutedNetwork;
+    }
+    link.map_or(Role::ConnectedNetwork, |link| connected_role(model, route, link))
+}
+
+fn remote_role(model: &Model<'_>, route: &Route, way: Way) -> Role {
+    let next_hops = route.hops.iter().filter_map(|hop| hop.gateway).collect();
+    if route.destination.prefix_len() < 32 {
+        return Role::RemoteBlock { next_hops, way };
+    }
+    let address = route.destination.addr();
+    let own = model.own_block(address).map(|block| block.destination);
+    let remote = || {
+        let blocks = model.remote_blocks().iter().map(|block| block.route.destination);
+        blocks
+            .filter(|block| block.prefix_len() < 32 && block.contains(&address))
+            .max_by_key(Ipv4Net::prefix_len)
+    };
+    Role::RemoteAddress { next_hops, way, borrowed_from: own.or_else(remote) }
+}
+
+fn is_overlay(link: &Link) -> bool {
+    matches!(link.kind.as_deref(), Some("vxlan" | "wireguard")) || link.name.starts_with("flannel")
+}
+
+fn connected_role(model: &Model<'_>, route: &Route, link: &Link) -> Role {
+    let holds_own = model.own_address().is_some_and(|address| route.destination.contains(&address));
+    if holds_own && route.protocol == PROTOCOL_KERNEL {
+        return Role::NodeNetwork;
+    }
+    if route.destination == ZERO_CONFIGURATION {
+        return Role::ZeroConfiguration;
+    }
+    if link.kind.as_deref() != Some("bridge") || is_pod_link(link) {
+        return Role::ConnectedNetwork;
+    }
+    if link.name == "docker0" || is_docker_bridge(&link.name) {
+        Role::DockerNetwork
+    } else if link.name.starts_with("virbr") {
+        Role::LibvirtNetwork
+    } else {
+        Role::BridgeNetwork
+    }
+}
+
+/// Docker names the bridge of a network by the first 12 hexadecimal digits of its identity.
+fn is_docker_bridge(name: &str) -> bool {
+    name.strip_prefix("br-")
+        .is_some_and(|id| id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
