@@ -134,8 +134,8 @@ fn first_word(line: &str) -> &str {
     line.split_whitespace().next().unwrap_or_default()
 }
 
-fn link(index: u32, line: &str) -> Result<Link> {
-    let mut parts = line.split_whitespace();
+fn link(index: u32, text: &str) -> Result<Link> {
+    let mut parts = text.split_whitespace();
     let name = parts.next().context("an empty link")?.to_owned();
     let mut link = Link { index, name, up: true, carrier: true, running: true, mtu: 1500, ..Link::default() };
     while let Some(word) = parts.next() {

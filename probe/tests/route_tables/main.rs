@@ -1,6 +1,7 @@
 //! `caliprobe routes` on nodes that files describe. Each file in `cases/` is one: what its route table is, and
 //! which faults a person must read; nothing else may be marked. What is printed is kept in `snapshots/`.
 
+mod live;
 mod machine;
 
 use std::{
