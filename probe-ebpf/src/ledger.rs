@@ -160,13 +160,13 @@ pub(crate) fn node(address: u32) -> u32 {
 /// Enters a drop under its key; false where there is no room for a new key.
 #[inline(always)]
 pub(crate) fn enter_drop(key: &DropKey, segments: u64) -> bool {
+    const ONLY_NEW: u64 = 1;
     if count_drop(key, segments) {
         return true;
     }
     // Where two CPUs meet a new key at once, the one that comes second finds the other's entry. The value is
     // none that the compiler knows, or it would share the memory of a global of the same bytes.
-    const ONLY_NEW: u64 = 1;
-    DROPS.insert(key, &DropCount { segments, buffers: 1 }, ONLY_NEW).is_ok() || count_drop(key, segments)
+    DROPS.insert(key, DropCount { segments, buffers: 1 }, ONLY_NEW).is_ok() || count_drop(key, segments)
 }
 
 #[inline(always)]

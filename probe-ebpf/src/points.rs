@@ -94,7 +94,7 @@ pub(crate) fn to_wire<D: Device>(context: &TcContext) -> Option<()> {
 }
 
 /// A packet that leaves unencapsulated, from the device to which the slot belongs. A packet that `tunl0` made
-/// has lost its ingress device, so that what still has one is bare (net/core/skbuff.c: skb_scrub_packet).
+/// has lost its ingress device, so that what still has one is bare (net/core/skbuff.c, `skb_scrub_packet`).
 #[inline(always)]
 fn bare(packet: &Packet, from: u32) {
     if from == NO_SLOT {

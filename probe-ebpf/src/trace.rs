@@ -94,6 +94,9 @@ struct Ipv4 {
     payload: u32,
 }
 
+/// Of an IPv4 header's third pair of bytes: RFC 791.
+const FRAGMENT_OFFSET: u16 = 0x1fff;
+
 #[inline(always)]
 fn ipv4(packet: &impl Packet, offset: u32) -> Option<Ipv4> {
     let header: [u8; 20] = packet.load(offset)?;
@@ -105,7 +108,7 @@ fn ipv4(packet: &impl Packet, offset: u32) -> Option<Ipv4> {
         source: [header[12], header[13], header[14], header[15]],
         destination: [header[16], header[17], header[18], header[19]],
         protocol: header[9],
-        first_fragment: header[6] & 0x1f == 0 && header[7] == 0,
+        first_fragment: u16::from_be_bytes([header[6], header[7]]) & FRAGMENT_OFFSET == 0,
         payload: offset + length,
     })
 }

@@ -143,7 +143,7 @@ pub struct RoutesArgs {
 fn duration(text: &str) -> Result<Duration, String> {
     let value =
         humantime::parse_duration(text).map_err(|error| format!("{error}; write it as 5s or 500ms"))?;
-    if value < Duration::from_millis(100) || value > Duration::from_secs(3600) {
+    if value < Duration::from_millis(100) || value > Duration::from_hours(1) {
         return Err("it must be between 100ms and 1h".to_owned());
     }
     Ok(value)

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The longest that caliprobe may take until it counts, and the kernel until it has put everything away.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 /// Seconds that a step may take.
 const STEP: &str = "60";
 /// How often a condition is looked at.

@@ -56,7 +56,7 @@ pub fn this_node(case: &Case<'_>) -> Located {
 }
 
 /// The other node answered that nothing takes protocol 4 there: its `tunl0` is down or missing
-/// (net/ipv4/tunnel4.c sends port unreachable, net/ipv4/ip_input.c protocol unreachable).
+/// (`net/ipv4/tunnel4.c` sends port unreachable, `net/ipv4/ip_input.c` protocol unreachable).
 fn refused_by_node(case: &Case<'_>, peer: Option<Ipv4Addr>) -> Option<Located> {
     let peer = peer?;
     let error = case

@@ -94,7 +94,7 @@ pub enum Cause {
     LostInUnderlay,
     /// Delivered to the pod, which never answered.
     PodNoAnswer,
-    /// Delivered, and the pod's own stack refused it (NO_SOCKET, its own policy).
+    /// Delivered, and the pod's own stack refused it (`NO_SOCKET`, its own policy).
     PodRefused,
     /// The peer that announces the block is not Established; list the blocks that this costs.
     BgpSessionDown,

@@ -69,7 +69,7 @@ fn policy(case: &Case<'_>, chain: &BaseChain, drop: &DropSighting) -> crate::rep
         RuleSetBackend::Legacy => "iptables-legacy",
         RuleSetBackend::NfTables => "iptables-nft",
     };
-    let cause = match chain.hook {
+    let code = match chain.hook {
         NetfilterHook::Forward => Cause::ForwardPolicyDrop,
         _ => Cause::NetfilterDrop,
     };
@@ -78,7 +78,7 @@ fn policy(case: &Case<'_>, chain: &BaseChain, drop: &DropSighting) -> crate::rep
         .find(|other| same_chain(chain, other))
         .and_then(|after| Some(after.policy_packets? - chain.policy_packets?));
     let mut found = finding(
-        cause,
+        code,
         SubjectKind::Chain,
         format!("{} {}", chain.table, chain.chain),
         format!(

@@ -1,7 +1,7 @@
 //! Packets lost at this node's route look-up: no route, a blackhole, a wrong route, forwarding off, the
 //! reverse-path filter. A packet that left by a wrong route is lost here too, though nothing dropped it.
 
-use std::net::Ipv4Addr;
+use std::{fmt::Write as _, net::Ipv4Addr};
 
 use super::{
     Cause,
@@ -221,7 +221,7 @@ pub fn wrong_route(
     if let Some(gateway) = gateway
         && is_calico_protocol(route.protocol)
     {
-        let (cause, summary) = if case.model.is_node(gateway) {
+        let (code, summary) = if case.model.is_node(gateway) {
             (
                 Cause::EncapsulationMissing,
                 format!("block {} leaves {} without encapsulation", route.destination, left_by.name),
@@ -232,7 +232,7 @@ pub fn wrong_route(
                 format!("the next hop {gateway} of block {} is no Calico node", route.destination),
             )
         };
-        let finding = finding(cause, SubjectKind::Route, subject, summary)
+        let finding = finding(code, SubjectKind::Route, subject, summary)
             .inferred()
             .with(EvidenceSource::Route, words)
             .confirm("kubectl", "kubectl get ippools.crd.projectcalico.org -o yaml")
@@ -422,11 +422,11 @@ pub fn route_words(model: &Model<'_>, route: &Route) -> String {
             words.push_str(" nexthop");
         }
         if let Some(gateway) = hop.gateway {
-            words.push_str(&format!(" via {gateway}"));
+            let _ = write!(words, " via {gateway}");
         }
         if let Some(link) = hop.link {
             let name = model.link(link).map_or_else(|| format!("if{link}"), |link| link.name.clone());
-            words.push_str(&format!(" dev {name}"));
+            let _ = write!(words, " dev {name}");
         }
     }
     words.push_str(match route.protocol {
@@ -437,7 +437,7 @@ pub fn route_words(model: &Model<'_>, route: &Route) -> String {
         _ => "",
     });
     if route.metric != 0 {
-        words.push_str(&format!(" metric {}", route.metric));
+        let _ = write!(words, " metric {}", route.metric);
     }
     words
 }

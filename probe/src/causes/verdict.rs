@@ -167,10 +167,9 @@ fn dropped(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Ending
         DropKind::ReversePath => routing::reverse_path(case, direction, drop),
         DropKind::RouteLookUp => routing::refused(case, direction, Some(drop)),
         DropKind::Netfilter(hook) => netfilter::dropped(case, direction, hook, drop),
-        DropKind::Neighbour => neighbour::failed(case, direction, drop),
+        DropKind::Neighbour | DropKind::Device => neighbour::failed(case, direction, drop),
         DropKind::TunnelEntry => tunnel::entry(case, direction, drop),
         DropKind::TunnelReceive => tunnel::down_for_arrivals(case, direction),
-        DropKind::Device => neighbour::failed(case, direction, drop),
         DropKind::Socket | DropKind::Other => None,
     };
     match located {

@@ -18,7 +18,7 @@ use crate::{
     sources::traffic_control::{TrafficControl, Way},
 };
 
-/// `ARPHRD_ETHER` and `ARPHRD_LOOPBACK`, linux/if_arp.h: the link layers whose headers the programs know.
+/// `ARPHRD_ETHER` and `ARPHRD_LOOPBACK`, `linux/if_arp.h`: the link layers whose headers the programs know.
 const ETHERNET: [u16; 2] = [1, 772];
 /// Our preference where a device has no filter.
 const PREFERENCE: u16 = 10;
@@ -189,9 +189,9 @@ impl Attachments {
         before_filters: &mut dyn FnMut(bool) -> anyhow::Result<()>,
     ) -> anyhow::Result<Outcome> {
         let outcome = match self.means {
-            Some(Means::Tcx) => self.attach_links(ledger, device),
+            Some(Means::Tcx) => attach_links(ledger, device),
             Some(Means::Clsact) => self.attach_filters(ledger, device, before_filters),
-            None => match self.attach_links(ledger, device) {
+            None => match attach_links(ledger, device) {
                 Err(error) if has_no_tcx(&error) => {
                     self.means = Some(Means::Clsact);
                     self.attach_filters(ledger, device, before_filters)
@@ -211,15 +211,6 @@ impl Attachments {
             Err(error) if is_gone(&error) => Ok(Outcome::Gone),
             Err(error) => Err(error).with_context(|| format!("cannot attach to {}", device.name)),
         }
-    }
-
-    fn attach_links(&self, ledger: &mut Ledger, device: &Device) -> anyhow::Result<Attached> {
-        let mut links = Vec::new();
-        for (way, name) in device.role.programs() {
-            let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-            links.push(attach_one(ledger, name, device, way, options)?);
-        }
-        Ok(Attached { role: device.role, made_clsact: false, _links: links })
     }
 
     fn attach_filters(
@@ -264,6 +255,15 @@ impl Attachments {
         let taken = |preference: u16| filters.iter().any(|filter| filter.preference == preference);
         (2..u16::MAX).find(|preference| !taken(*preference)).context("no free preference for a filter")
     }
+}
+
+fn attach_links(ledger: &mut Ledger, device: &Device) -> anyhow::Result<Attached> {
+    let mut links = Vec::new();
+    for (way, name) in device.role.programs() {
+        let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+        links.push(attach_one(ledger, name, device, way, options)?);
+    }
+    Ok(Attached { role: device.role, made_clsact: false, _links: links })
 }
 
 fn attach_one(

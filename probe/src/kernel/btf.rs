@@ -35,7 +35,7 @@ struct Type {
     /// Members have a bit-field size beside their offset.
     bit_fields: bool,
     /// The size, or the type that this one refers to.
-    size_or_type: u32,
+    size_or_reference: u32,
     data: usize,
 }
 
@@ -80,11 +80,11 @@ impl Btf {
                 self.bytes.get(at..end).filter(|rest| rest.len() >= 12).context("a type is cut off")?;
             let name = header.get_u32_ne();
             let info = header.get_u32_ne();
-            let size_or_type = header.get_u32_ne();
+            let size_or_reference = header.get_u32_ne();
             let kind = u8::try_from(info >> 24 & 0x1f)?;
             let members = u16::try_from(info & 0xffff)?;
             let data = at + 12;
-            let entry = Type { name, kind, members, bit_fields: info >> 31 != 0, size_or_type, data };
+            let entry = Type { name, kind, members, bit_fields: info >> 31 != 0, size_or_reference, data };
             at = data + data_length(kind, members)?;
             self.types.push(entry);
             if matches!(kind, KIND_STRUCT | KIND_ENUM | KIND_ENUM64 | KIND_TYPEDEF) && name != 0 {
@@ -156,7 +156,7 @@ impl Btf {
         let found = self.get(id)?;
         match found.kind {
             KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
-                self.resolve(found.size_or_type, depth.checked_sub(1)?)
+                self.resolve(found.size_or_reference, depth.checked_sub(1)?)
             }
             _ => Some(found),
         }
@@ -186,8 +186,8 @@ impl Btf {
         let name = format!("btf_trace_{tracepoint}");
         let alias =
             self.named(&name, &[KIND_TYPEDEF]).with_context(|| format!("this kernel's BTF has no {name}"))?;
-        let pointer = self.resolve(alias.size_or_type, DEEPEST).filter(|found| found.kind == KIND_PTR);
-        let function = pointer.and_then(|pointer| self.resolve(pointer.size_or_type, DEEPEST));
+        let pointer = self.resolve(alias.size_or_reference, DEEPEST).filter(|found| found.kind == KIND_PTR);
+        let function = pointer.and_then(|pointer| self.resolve(pointer.size_or_reference, DEEPEST));
         let Some(function) = function.filter(|found| found.kind == KIND_FUNC_PROTO) else {
             bail!("{name} is no function");
         };
@@ -262,9 +262,9 @@ mod tests {
         fn any_bytes_are_read_without_a_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             if bytes.len() >= HEADER {
                 bytes[..2].copy_from_slice(&MAGIC.to_ne_bytes());
-                bytes[4..8].copy_from_slice(&(HEADER as u32).to_ne_bytes());
+                bytes[4..8].copy_from_slice(&u32::try_from(HEADER).unwrap().to_ne_bytes());
                 bytes[8..12].copy_from_slice(&0u32.to_ne_bytes());
-                let rest = (bytes.len() - HEADER) as u32;
+                let rest = u32::try_from(bytes.len() - HEADER).unwrap();
                 bytes[12..16].copy_from_slice(&rest.to_ne_bytes());
                 bytes[16..20].copy_from_slice(&0u32.to_ne_bytes());
             }

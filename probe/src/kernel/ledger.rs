@@ -1,6 +1,8 @@
 //! The ledger in the kernel: loaded with its programs, told whose each slot is, and read without a system call.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, num::NonZeroUsize, os::fd::AsFd as _, ptr::NonNull};
+use std::{
+    cmp::Reverse, collections::BTreeMap, net::Ipv4Addr, num::NonZeroUsize, os::fd::AsFd as _, ptr::NonNull,
+};
 
 use anyhow::{Context as _, anyhow};
 use aya::{
@@ -285,7 +287,7 @@ impl Ledger {
                 count: Count { segments: count.segments, buffers: count.buffers },
             });
         }
-        drops.sort_by(|one, other| other.count.buffers.cmp(&one.count.buffers));
+        drops.sort_by_key(|drop| Reverse(drop.count.buffers));
         Ok(drops)
     }
 }
@@ -342,11 +344,9 @@ impl Mapping {
     fn clear(&self, first: u32, slots: u32) {
         for cpu in 0..self.cpus {
             for slot in first..first + slots {
-                for word in 0..WORDS as u32 {
-                    if let Some(place) = self.word(cpu, slot, word) {
-                        // SAFETY: as in `sum`; no program writes these words any more.
-                        unsafe { place.write_volatile(0) };
-                    }
+                for place in (0..).map_while(|word| self.word(cpu, slot, word)) {
+                    // SAFETY: as in `sum`; no program writes these words any more.
+                    unsafe { place.write_volatile(0) };
                 }
             }
         }

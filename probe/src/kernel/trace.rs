@@ -26,7 +26,7 @@ use crate::{
     sources::packet_socket,
 };
 
-/// `PACKET_OUTGOING`, linux/if_packet.h.
+/// `PACKET_OUTGOING`, `linux/if_packet.h`.
 const PACKET_OUTGOING: u8 = 4;
 
 /// What is to be followed, and where.

@@ -27,7 +27,7 @@ const SLOT: u64 = 64;
 pub fn stride(pods: usize, blocks: usize, peers: usize) -> u32 {
     let link_slots = pods.saturating_mul(LINK_SLOTS as usize);
     let needed = link_slots.saturating_add(blocks).saturating_add(peers).saturating_mul(GROWTH);
-    u32::try_from(needed).unwrap_or(u32::MAX).saturating_add(FIRST_FREE).max(LEAST_STRIDE).min(LARGEST_STRIDE)
+    u32::try_from(needed).unwrap_or(u32::MAX).saturating_add(FIRST_FREE).clamp(LEAST_STRIDE, LARGEST_STRIDE)
 }
 
 /// Bytes of kernel memory that the ledger's array takes.

@@ -12,7 +12,7 @@ use super::{cookie::ProbeNumber, echo::EchoSender, follower::Follower, icmp::Ans
 use crate::observation::{DropNamespace, FollowedEvent, Observation, PacketKind, ProbeOutcome, Sighting};
 
 /// How long a probe that left this node may stay unanswered.
-const AWAY: Duration = Duration::from_millis(1000);
+const AWAY: Duration = Duration::from_secs(1);
 /// How long a probe may be held up on this node: three ARP requests a second apart, and their end.
 const HELD_UP: Duration = Duration::from_millis(4200);
 /// Between two probes of one sender, so that none waits behind another in a neighbour's queue of a few packets.

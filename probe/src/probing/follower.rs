@@ -17,7 +17,7 @@ use crate::{
     sources::packet_socket,
 };
 
-/// `PACKET_OUTGOING`, linux/if_packet.h.
+/// `PACKET_OUTGOING`, `linux/if_packet.h`.
 const PACKET_OUTGOING: u8 = 4;
 /// Events that wait to be read; more than the probes of one diagnosis make.
 const QUEUE: usize = 4096;

@@ -1,6 +1,6 @@
 //! The ledger as a person reads it.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets::NOTHING};
 
@@ -53,7 +53,7 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-fn number(value: impl ToString) -> Cell {
+fn number(value: impl Display) -> Cell {
     Cell::new(value.to_string()).set_alignment(CellAlignment::Right)
 }
 

@@ -39,8 +39,7 @@ pub fn read(root: &Path) -> anyhow::Result<Vec<CniResult>> {
 
 /// The name of the host's end of a pod's veth (`libcalico-go`, `workload_endpoint_default.go`).
 pub fn interface_name(namespace: &str, pod: &str) -> String {
-    let hash = Sha1::digest(format!("{namespace}.{pod}"));
-    let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = format!("{:x}", Sha1::digest(format!("{namespace}.{pod}")));
     format!("cali{}", &digits[..HASH_DIGITS])
 }
 

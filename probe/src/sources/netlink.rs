@@ -274,7 +274,7 @@ fn read_address(message: &AddressMessage) -> Option<Address> {
         match attribute {
             AddressAttribute::Local(std::net::IpAddr::V4(local)) => address = Some(*local),
             AddressAttribute::Address(std::net::IpAddr::V4(peer)) if address.is_none() => {
-                address = Some(*peer)
+                address = Some(*peer);
             }
             _ => {}
         }
@@ -421,9 +421,11 @@ fn read_rule(message: &RuleMessage) -> Rule {
                 rule.destination = Ipv4Net::new(*address, header.dst_len).ok();
             }
             // The kernel reports -1 where nothing is suppressed.
-            RuleAttribute::SuppressPrefixLen(u32::MAX) | RuleAttribute::SuppressIfGroup(u32::MAX) => {}
+            RuleAttribute::SuppressPrefixLen(u32::MAX)
+            | RuleAttribute::SuppressIfGroup(u32::MAX)
+            | RuleAttribute::Protocol(_)
+            | RuleAttribute::Other(_) => {}
             RuleAttribute::SuppressPrefixLen(length) => rule.suppress_prefix_length = Some(*length),
-            RuleAttribute::Protocol(_) | RuleAttribute::Other(_) => {}
             other => rule.unsupported.push(attribute_name(other)),
         }
     }
@@ -450,7 +452,7 @@ fn read_neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
     for attribute in &message.attributes {
         match attribute {
             NeighbourAttribute::Destination(NeighbourAddress::Inet(destination)) => {
-                address = Some(*destination)
+                address = Some(*destination);
             }
             NeighbourAttribute::LinkLayerAddress(bytes) => hardware = hardware_address(bytes),
             _ => {}

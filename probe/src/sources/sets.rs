@@ -1,4 +1,4 @@
-//! Felix' sets of pools and hosts, read from the kernel's ipsets by netlink (linux/netfilter/ipset/ip_set.h).
+//! Felix' sets of pools and hosts, read from the kernel's ipsets by netlink (`linux/netfilter/ipset/ip_set.h`).
 
 use std::{io, net::Ipv4Addr, path::Path};
 

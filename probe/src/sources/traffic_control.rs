@@ -23,7 +23,7 @@ const TCA_CHAIN: u16 = 11;
 const TCA_INGRESS_BLOCK: u16 = 13;
 const TCA_EGRESS_BLOCK: u16 = 14;
 const TCA_BPF_NAME: u16 = 7;
-/// `TC_H_CLSACT` and its two hooks, linux/pkt_sched.h.
+/// `TC_H_CLSACT` and its two hooks, `linux/pkt_sched.h`.
 const CLSACT: u32 = 0xffff_fff1;
 const CLSACT_HANDLE: u32 = 0xffff_0000;
 const INGRESS: u32 = 0xffff_fff2;
@@ -148,7 +148,7 @@ impl TrafficControl {
     }
 }
 
-/// A device, a filter or a hook that is not there (net/sched/cls_api.c answers EINVAL for a hook without qdisc).
+/// A device, a filter or a hook that is not there (`net/sched/cls_api.c` answers EINVAL for a hook without qdisc).
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(ENOENT | EINVAL | ENODEV))
 }
