@@ -106,6 +106,14 @@ pub struct ProbeOutcome {
     pub icmp_error: Option<(Ipv4Addr, u8, u8)>,
 }
 
+/// What the kernel's own look-up said for the packets of one flow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelRoute {
+    pub flow: u8,
+    /// Output device and gateway, or the name of the error.
+    pub answer: Result<(Option<u32>, Option<Ipv4Addr>), String>,
+}
+
 /// Everything that one diagnosis saw.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
@@ -113,6 +121,9 @@ pub struct Observation {
     /// In the order in which they were seen.
     pub sightings: Vec<Sighting>,
     pub drops: Vec<DropSighting>,
+    /// The kernel's own look-ups, asked after the probes.
+    #[serde(default)]
+    pub kernel_routes: Vec<KernelRoute>,
     /// What could not be observed, and why (no eBPF, no BTF, events lost).
     pub limits: Vec<(String, String)>,
 }

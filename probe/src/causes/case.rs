@@ -46,20 +46,6 @@ impl Sender {
     }
 }
 
-/// What the kernel's own look-up said, to be compared with ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KernelAnswer {
-    pub direction: Direction,
-    /// Output device and gateway, or the name of the error.
-    pub answer: Result<(Option<u32>, Option<Ipv4Addr>), String>,
-}
-
-/// Who turned out to have the target, when asked through the tunnel directly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owner {
-    pub node: Ipv4Addr,
-}
-
 /// Everything that a verdict rests on.
 pub struct Case<'a> {
     pub before: &'a Sample,
@@ -71,8 +57,6 @@ pub struct Case<'a> {
     pub telling: Telling,
     pub observation: &'a Observation,
     pub trail: Trail<'a>,
-    pub kernel: Vec<KernelAnswer>,
-    pub owner: Option<Owner>,
 }
 
 impl<'a> Case<'a> {

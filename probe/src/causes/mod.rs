@@ -5,6 +5,7 @@ pub mod case;
 pub mod drop_kind;
 pub mod gateway;
 pub mod inbound;
+pub mod kernel_route;
 pub mod neighbour;
 pub mod netfilter;
 pub mod path;

@@ -121,12 +121,11 @@ fn refusing_route(
     let words = route_words(case.model, route);
     let kind = kind_word(route.kind);
     let summary = format!("the route to block {} is {kind}", route.destination);
-    let mut finding =
+    let finding =
         finding(Cause::BlockRouteUnreachable, SubjectKind::Route, route.destination.to_string(), summary)
             .with(EvidenceSource::Route, words)
             .with_all(drop_evidence(case, drop));
-    finding = name_owner(case, finding, destination);
-    let finding = with_route_fixes(case, finding, destination, Some(route));
+    let finding = with_route_fixes(case, finding, Some(route));
     Some(Located { finding, place: case.place(direction, Stage::Routing, drop_device(case, drop, flow)) })
 }
 
@@ -138,7 +137,7 @@ fn no_route(case: &Case<'_>, direction: Direction, flow: &Flow, drop: Option<&Dr
     let finding = block_route_missing(case, flow.destination)
         .with(EvidenceSource::Route, format!("no route of this node covers {}", flow.destination))
         .with_all(drop_evidence(case, drop));
-    let finding = with_route_fixes(case, finding, flow.destination, None);
+    let finding = with_route_fixes(case, finding, None);
     Located { finding, place: case.place(direction, Stage::Routing, drop_device(case, drop, flow)) }
 }
 
@@ -174,7 +173,7 @@ pub fn leaked(case: &Case<'_>, direction: Direction, sighting: &Sighting) -> Opt
             EvidenceSource::Probe,
             format!("{} left {} unencapsulated{to}", count.unwrap_or_default(), left_by.name),
         );
-    let finding = with_route_fixes(case, finding, flow.destination, None);
+    let finding = with_route_fixes(case, finding, None);
     Some(Located { finding, place: case.place(direction, Stage::Routing, Some(left_by.name.clone())) })
 }
 
@@ -184,26 +183,12 @@ fn sighting_gateway(route: &Route) -> Option<Ipv4Addr> {
 
 fn block_route_missing(case: &Case<'_>, destination: Ipv4Addr) -> Finding {
     let block = case.block_of(destination);
-    let finding = finding(
+    finding(
         Cause::BlockRouteMissing,
         SubjectKind::Block,
         block.to_string(),
         format!("no route to block {block}"),
-    );
-    name_owner(case, finding, destination)
-}
-
-fn name_owner(case: &Case<'_>, finding: Finding, destination: Ipv4Addr) -> Finding {
-    match case.owner {
-        Some(owner) => finding.with(
-            EvidenceSource::Probe,
-            format!(
-                "{} answered for {destination} when it was asked through the tunnel directly",
-                owner.node
-            ),
-        ),
-        None => finding,
-    }
+    )
 }
 
 /// A more specific or preferred route inside the pool that is not Calico's, or Calico's own without the tunnel.
@@ -345,14 +330,8 @@ fn drop_device(case: &Case<'_>, drop: Option<&DropSighting>, flow: &Flow) -> Opt
     drop.and_then(|drop| drop.link).or(flow.input_link).map(|index| case.link_name(index))
 }
 
-fn with_route_fixes(
-    case: &Case<'_>,
-    finding: Finding,
-    destination: Ipv4Addr,
-    in_the_way: Option<&Route>,
-) -> Finding {
-    let block = case.block_of(destination);
-    let mut finding =
+fn with_route_fixes(case: &Case<'_>, finding: Finding, in_the_way: Option<&Route>) -> Finding {
+    let finding =
         finding.confirm(&case.node, "calicoctl node status   # is the session to the block's node up?");
     if let Some(route) = in_the_way {
         let kind = kind_word(route.kind);
@@ -368,18 +347,7 @@ fn with_route_fixes(
             "kubectl -n kube-system delete pod -l k8s-app=calico-node --field-selector spec.nodeName={node}"
         )
     };
-    finding = finding.cure("kubectl", restart(&case.node));
-    match case.owner {
-        Some(owner) => finding.stopgap(
-            &case.node,
-            format!(
-                "ip route replace {block} via {} dev tunl0 onlink proto static   # stays until you delete it; \
-                 delete it once Calico's own is back",
-                owner.node
-            ),
-        ),
-        None => finding,
-    }
+    finding.cure("kubectl", restart(&case.node))
 }
 
 /// `RTPROT_BIRD` and the number that Felix writes for its own routes by default.

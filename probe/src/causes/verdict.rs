@@ -7,14 +7,18 @@ use super::{
     Cause, beyond,
     case::{Case, Located},
     drop_kind::{DropKind, describe},
-    inbound, neighbour, netfilter,
+    inbound,
+    kernel_route::{self, Agreement},
+    neighbour, netfilter,
     path::first_missing,
     pod, routing, sender, tunnel,
 };
 use crate::{
     model::routing::{Decision, look_up},
     observation::DropSighting,
-    report::document::{Certainty, Direction, Finding, Next, NotSeen, Place, Point, Stage, Verdict},
+    report::document::{
+        Certainty, Direction, EvidenceSource, Finding, Next, NotSeen, Place, Point, Stage, Verdict,
+    },
 };
 
 /// What the case comes to.
@@ -50,7 +54,16 @@ pub fn judge(case: &Case<'_>) -> Judgement {
 
 fn conclude(case: &Case<'_>, ending: Ending, all_lost: bool) -> Judgement {
     match ending {
-        Ending::Located(located) => {
+        Ending::Located(mut located) => {
+            if located.place.direction == Some(Direction::Forward) && located.place.stage == Stage::Routing {
+                match kernel_route::compare(case) {
+                    Agreement::Contradicted(seen) => return unknown(case, Some(located.place), seen),
+                    Agreement::Confirmed(text) => {
+                        located.finding = located.finding.with(EvidenceSource::Route, text);
+                    }
+                    Agreement::Unknown => {}
+                }
+            }
             let verdict = verdict_of(&located.finding, all_lost);
             let next = next_places(case, &located);
             Judgement {

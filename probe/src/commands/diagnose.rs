@@ -1,7 +1,7 @@
 //! `caliprobe diagnose`: where is the packet lost, why, what do I type?
 
 mod endpoints;
-mod ownership;
+mod kernel_routes;
 mod pod_interfaces;
 
 use std::{
@@ -13,7 +13,7 @@ use anyhow::Context as _;
 
 use crate::{
     causes::{
-        case::{Case, KernelAnswer, Owner, Sender},
+        case::{Case, Sender},
         path,
         trail::{DeviceRole, Telling, Trail},
         verdict::{self, Judgement},
@@ -54,27 +54,18 @@ pub async fn run(args: &DiagnoseArgs, global: &Global) -> anyhow::Result<Exit> {
     let before = sample;
     let model = Model::new(&before);
 
-    let observed = if args.passive {
+    let mut observed = if args.passive {
         watch(args, &before, &model, &question).await?
     } else {
         probe(args, global, &before, &model, &question).await?
     };
     let after = sources::gather(&options).await.context("cannot read this node's network state again")?;
-    let kernel = kernel_answers(&question, &model, &observed).await;
-    let mut owner = None;
-    if !args.passive && observed.probes.iter().any(|probe| probe.round_trip_us.is_none()) {
-        owner = ownership::ask(&model, &question).await;
+    if !args.passive {
+        observed.kernel_routes = kernel_routes::ask(&question).await?;
     }
-    let documents = Facts {
-        before: &before,
-        after: &after,
-        model: &model,
-        question: &question,
-        observed: &observed,
-        kernel,
-        owner,
-    }
-    .documents(args.passive);
+    let documents =
+        Facts { before: &before, after: &after, model: &model, question: &question, observed: &observed }
+            .documents(args.passive);
     print(&documents, global)?;
     Ok(documents
         .iter()
@@ -212,15 +203,6 @@ fn pod_namespace(before: &Sample, link: u32, global: &Global) -> anyhow::Result<
     })
 }
 
-/// What the kernel's own look-up says for each direction, to be compared with ours.
-async fn kernel_answers(
-    _question: &Question,
-    _model: &Model<'_>,
-    _observed: &Observation,
-) -> Vec<KernelAnswer> {
-    Vec::new()
-}
-
 /// Everything that the verdicts of one question share.
 struct Facts<'a> {
     before: &'a Sample,
@@ -228,8 +210,6 @@ struct Facts<'a> {
     model: &'a Model<'a>,
     question: &'a Question,
     observed: &'a Observation,
-    kernel: Vec<KernelAnswer>,
-    owner: Option<Owner>,
 }
 
 impl Facts<'_> {
@@ -264,8 +244,6 @@ impl Facts<'_> {
             telling,
             observation: self.observed,
             trail: Trail::new(telling, self.observed, &self.before.links),
-            kernel: self.kernel.clone(),
-            owner: self.owner,
         };
         let judgement = if passive { verdict::judge_traffic(&case) } else { verdict::judge(&case) };
         compose(&case, chosen, judgement)
