@@ -11,7 +11,7 @@ use probe_common::ledger::{
 
 use crate::{
     ledger::{Block, add_atomically, block, enter_atomically, enter_drop, link_slot},
-    memory::{namespace_of, read},
+    memory::{KERNEL_HALF, LEAST_NAMESPACE, namespace_of, read},
     packet::{Ipv4, PROTOCOL_IPIP},
     trace::{HAS_REASON, OFFSETS},
 };
@@ -30,6 +30,13 @@ const ETHER_TYPE_IPV4: u16 = 0x0800_u16.to_be();
 trait Buffer {
     /// A member of `struct sk_buff`.
     fn member<T: Copy + Default>(&self, offset: u32) -> T;
+
+    /// What a pointer to another structure leads to, at an offset of that; zero where it leads nowhere.
+    fn behind<T: Copy + Default>(&self, pointer: u64, offset: u32) -> T;
+
+    /// `sk`, as a plain number: the verifier knows it as a pointer that may be null, and wants to see a comparison
+    /// with null that the compiler does not make.
+    fn socket(&self) -> u64;
 }
 
 /// A pointer that the verifier knows as a buffer's, read in place: an offset that is a read-only global is a
@@ -43,6 +50,17 @@ impl Buffer for Typed {
         // from this kernel's BTF; it refuses the program otherwise. Faults read as zero.
         unsafe { ((self.0 + u64::from(offset)) as *const T).read_volatile() }
     }
+
+    #[inline(always)]
+    fn behind<T: Copy + Default>(&self, pointer: u64, offset: u32) -> T {
+        // SAFETY: as above; a pointer that is none faults, and reads as zero.
+        unsafe { ((pointer + u64::from(offset)) as *const T).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn socket(&self) -> u64 {
+        read(self.0 + u64::from(OFFSETS.load().socket)).unwrap_or_default()
+    }
 }
 
 /// A pointer of which the verifier knows nothing.
@@ -52,6 +70,16 @@ impl Buffer for Untyped {
     #[inline(always)]
     fn member<T: Copy + Default>(&self, offset: u32) -> T {
         read(self.0 + u64::from(offset)).unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn behind<T: Copy + Default>(&self, pointer: u64, offset: u32) -> T {
+        read(pointer + u64::from(offset)).unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn socket(&self) -> u64 {
+        self.member(OFFSETS.load().socket)
     }
 }
 
@@ -145,13 +173,21 @@ impl Place {
     #[inline(always)]
     fn of(buffer: &impl Buffer) -> Self {
         let offsets = OFFSETS.load();
+        // `skb->dev` shares its place with other things: only what leads to a sane namespace is a device.
         let device: u64 = buffer.member(offsets.device);
-        let inode = namespace_of(device, offsets.device_namespace, offsets.namespace_inode);
-        if inode != 0 {
-            let link = read(device + u64::from(offsets.device_index)).unwrap_or(0);
-            return Self { link, namespace: whose(inode) };
+        if device >= KERNEL_HALF {
+            let namespace: u64 = buffer.behind(device, offsets.device_namespace);
+            if namespace >= KERNEL_HALF {
+                let inode: u32 = buffer.behind(namespace, offsets.namespace_inode);
+                if inode >= LEAST_NAMESPACE {
+                    return Self {
+                        link: buffer.behind(device, offsets.device_index),
+                        namespace: whose(inode),
+                    };
+                }
+            }
         }
-        let socket: u64 = buffer.member(offsets.socket);
+        let socket = buffer.socket();
         let inode = namespace_of(socket, offsets.socket_namespace, offsets.namespace_inode);
         Self { link: 0, namespace: whose(inode) }
     }

@@ -4,9 +4,9 @@ use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_skb_load_bytes, bp
 
 const BPF_HDR_START_NET: u32 = 1;
 /// Where kernel addresses begin on 64-bit machines.
-const KERNEL_HALF: u64 = 0xffff_8000_0000_0000;
+pub(crate) const KERNEL_HALF: u64 = 0xffff_8000_0000_0000;
 /// `PROC_DYNAMIC_FIRST`: no namespace has a smaller inode (fs/proc/generic.c).
-const LEAST_NAMESPACE: u32 = 0xf000_0000;
+pub(crate) const LEAST_NAMESPACE: u32 = 0xf000_0000;
 
 /// Kernel memory at an address; `None` where there is none.
 #[inline(always)]

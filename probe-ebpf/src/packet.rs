@@ -10,6 +10,10 @@ const VLAN_TAG: usize = 4;
 const ETHER_TYPE_IPV4: u16 = 0x0800_u16.to_be();
 const ETHER_TYPE_VLAN: u16 = 0x8100_u16.to_be();
 const ETHER_TYPE_SERVICE_VLAN: u16 = 0x88a8_u16.to_be();
+/// Bytes of an IPv4 header without options.
+const IPV4_HEADER: u32 = 20;
+/// EtherType 0x0800 and version 4.
+const ETHERNET_WITH_IPV4: u32 = 0x08004;
 /// Bytes of an Ethernet, an IPv4 and a TCP header without options.
 const USUAL_HEADERS: u32 = 54;
 
@@ -66,6 +70,9 @@ fn address(high: u16, low: u16) -> u32 {
 /// What a device puts before the IPv4 header.
 pub(crate) trait Device {
     fn packet(context: &TcContext) -> Found;
+
+    /// The header behind the outer one, of an encapsulated packet that is no fragment.
+    fn inner(context: &TcContext, outer: &Packet) -> Option<Ipv4>;
 }
 
 /// The outcome of looking for an IPv4 header.
@@ -121,9 +128,9 @@ impl Packet {
         unsafe { (*self.skb).ifindex }
     }
 
-    /// The header behind this one, of an encapsulated packet that is no fragment.
+    /// The header behind this one, wherever it lies.
     #[inline(always)]
-    pub(crate) fn inner(&self) -> Option<Ipv4> {
+    fn behind(&self) -> Option<Ipv4> {
         Ipv4::new(&load_from_network_header(self.skb.cast(), self.header.length)?)
     }
 }
@@ -141,6 +148,18 @@ impl Device for Ethernet {
             Some(_) => Found::Other,
             None => nonlinear(context),
         }
+    }
+
+    #[inline(always)]
+    fn inner(context: &TcContext, outer: &Packet) -> Option<Ipv4> {
+        let untagged = direct::<u16>(context, ETHERNET_HEADER - 2) == Some(ETHER_TYPE_IPV4);
+        if untagged
+            && outer.header.length == IPV4_HEADER
+            && let Some(halves) = direct::<Halves>(context, ETHERNET_HEADER + IPV4_HEADER as usize)
+        {
+            return Ipv4::new(&halves);
+        }
+        outer.behind()
     }
 }
 
@@ -178,17 +197,30 @@ fn tagged(context: &TcContext) -> Found {
     }
 }
 
-/// Devices without a link-layer header: tunl0, and NICs that carry IP alone. Their packets are read from the
-/// network header, because on 5.10 those that leave a tunnel begin at the outer Ethernet header.
+/// Devices without a link-layer header: tunl0, and NICs that carry IP alone. Packets begin at their IPv4 header,
+/// but on 5.10 those that leave a tunnel begin at the outer Ethernet header: then what would be the source begins
+/// with the EtherType and the first byte of the outer IPv4 header, and the network header is sought by a helper,
+/// which takes longer than all the rest.
 pub(crate) struct Headless;
 
 impl Device for Headless {
     #[inline(always)]
     fn packet(context: &TcContext) -> Found {
+        if let Some(halves) = direct::<Halves>(context, 0)
+            && let Some(found) = Ipv4::new(&halves)
+            && found.source >> 12 != ETHERNET_WITH_IPV4
+        {
+            return Found::Packet(Packet { header: found, skb: context.skb.skb });
+        }
         match load_from_network_header::<Halves>(context.as_ptr(), 0) {
             Some(halves) => header(context, &halves),
             None => Found::Truncated,
         }
+    }
+
+    #[inline(always)]
+    fn inner(_context: &TcContext, outer: &Packet) -> Option<Ipv4> {
+        outer.behind()
     }
 }
 

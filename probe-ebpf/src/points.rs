@@ -88,7 +88,7 @@ pub(crate) fn to_wire<D: Device>(context: &TcContext) -> Option<()> {
             enter(NODE_OTHER, HOST_BARE, packet.segments());
         }
     } else if node(packet.header.source) == LOCAL {
-        encapsulated(&packet, packet.header.destination, PEER_OUT, TO_WIRE);
+        encapsulated::<D>(context, &packet, packet.header.destination, PEER_OUT);
     }
     Some(())
 }
@@ -115,7 +115,7 @@ pub(crate) fn from_wire<D: Device>(context: &TcContext) -> Option<()> {
         return None;
     }
     if node(packet.header.destination) == LOCAL {
-        encapsulated(&packet, packet.header.source, PEER_IN, FROM_WIRE);
+        encapsulated::<D>(context, &packet, packet.header.source, PEER_IN);
     } else {
         enter(NODE_OTHER, TRANSIT, packet.segments());
     }
@@ -125,7 +125,8 @@ pub(crate) fn from_wire<D: Device>(context: &TcContext) -> Option<()> {
 /// An encapsulated packet at the wire, to or from a peer. Fragments of the outer packet have counters of their
 /// own: only one of them shows the inner header, and they are no segments of the pods.
 #[inline(always)]
-fn encapsulated(packet: &Packet, peer: u32, way: u32, point: Pair) -> Option<()> {
+fn encapsulated<D: Device>(context: &TcContext, packet: &Packet, peer: u32, way: u32) -> Option<()> {
+    let point = if way == PEER_OUT { TO_WIRE } else { FROM_WIRE };
     let peer = node(peer);
     let known = peer != NO_SLOT && peer != LOCAL;
     if packet.header.fragment {
@@ -142,7 +143,7 @@ fn encapsulated(packet: &Packet, peer: u32, way: u32, point: Pair) -> Option<()>
         add(peer, way + PEER_BUFFERS, 1);
         add(peer, way + PEER_BYTES, packet.bytes());
     }
-    let inner = packet.inner()?;
+    let inner = D::inner(context, packet)?;
     enter_block(if way == PEER_OUT { inner.destination } else { inner.source }, point, segments);
     Some(())
 }

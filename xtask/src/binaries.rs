@@ -20,19 +20,32 @@ pub struct Binaries {
 
 impl Binaries {
     pub fn build() -> Result<Self> {
-        let output = cargo()
-            .args(["build", "--package", "caliprobe", "--package", "caliprobe-tests", "--bins"])
-            .arg("--message-format=json-render-diagnostics")
-            .stderr(Stdio::inherit())
-            .output()
-            .context("cannot start cargo")?;
-        if !output.status.success() {
-            bail!("the build failed ({})", output.status);
-        }
-        let messages = String::from_utf8(output.stdout).context("cargo's messages are not UTF-8")?;
-        let built = |name| executable(&messages, name).with_context(|| format!("cargo built no {name}"));
-        Ok(Self { caliprobe: built("caliprobe")?, lab: built("caliprobe-lab")? })
+        let mut build = cargo();
+        build.args(["build", "--package", "caliprobe", "--package", "caliprobe-tests", "--bins"]);
+        let messages = messages(&mut build)?;
+        Ok(Self { caliprobe: found(&messages, "caliprobe")?, lab: found(&messages, "caliprobe-lab")? })
     }
+}
+
+/// Runs one of cargo's builds, and finds an executable that came out of it.
+pub fn built(build: &mut Command, name: &str) -> Result<PathBuf> {
+    found(&messages(build)?, name)
+}
+
+fn messages(build: &mut Command) -> Result<String> {
+    let output = build
+        .arg("--message-format=json-render-diagnostics")
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("the build failed ({})", output.status);
+    }
+    String::from_utf8(output.stdout).context("cargo's messages are not UTF-8")
+}
+
+fn found(messages: &str, name: &str) -> Result<PathBuf> {
+    executable(messages, name).with_context(|| format!("cargo built no {name}"))
 }
 
 /// The cargo that runs this program.

@@ -14,6 +14,7 @@ use crate::{
     test::TestArguments,
 };
 
+mod bench;
 mod binaries;
 mod cache;
 mod command;
@@ -42,6 +43,8 @@ enum Task {
     Demo(DemoArguments),
     /// Checks formatting and lints, and runs all tests and all scenarios
     Test(TestArguments),
+    /// Measures what each kernel program costs over an empty one
+    Bench,
     /// Runs scenario files in guests, or opens a shell in the lab's cluster
     Lab(LabArguments),
     /// Runs one command in a guest that has this machine's files, and returns its exit code
@@ -74,6 +77,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Setup => setup::run(),
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
+        Task::Bench => bench::run(),
         Task::Lab(arguments) => lab::run(&arguments),
         Task::Guest { kernels, time_limit, terminal, command } => {
             let cache = Cache::open()?;

@@ -11,6 +11,7 @@ const TRACEPOINT: &str = "kfree_skb";
 /// With BTF where the kernel allows it, else raw. The programs stay attached as long as `programs` lives.
 pub fn attach(programs: &mut Ebpf, with_btf: &str, raw: &str) -> anyhow::Result<()> {
     let Err(first) = attach_with_btf(programs, with_btf) else { return Ok(()) };
+    tracing::debug!("{with_btf} is refused, {raw} is tried: {first:#}");
     let program: &mut RawTracePoint =
         programs.program_mut(raw).context("the drop program is missing")?.try_into()?;
     if let Err(error) = program.load() {

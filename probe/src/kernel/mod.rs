@@ -2,6 +2,8 @@
 //! itself: its types (BTF) and its symbols.
 
 pub mod attachments;
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod btf;
 mod drop_program;
 pub mod instance;

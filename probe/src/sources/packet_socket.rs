@@ -20,9 +20,19 @@ pub fn open() -> anyhow::Result<OwnedFd> {
 /// Binds it to a device, for every protocol: only then does it see what leaves. `false` where the device has
 /// vanished.
 pub fn bind_to_link(socket: &OwnedFd, link: u32) -> anyhow::Result<bool> {
+    let address = link_address(link, u16::try_from(libc::ETH_P_ALL)?)?;
+    match bind(socket.as_raw_fd(), &address) {
+        Ok(()) => Ok(true),
+        Err(Errno::ENODEV | Errno::ENXIO) => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot tap device {link}")),
+    }
+}
+
+/// The address of a device, for an Ethernet protocol in host byte order.
+pub fn link_address(link: u32, protocol: u16) -> anyhow::Result<LinkAddr> {
     let address = libc::sockaddr_ll {
         sll_family: u16::try_from(libc::AF_PACKET)?,
-        sll_protocol: u16::try_from(libc::ETH_P_ALL)?.to_be(),
+        sll_protocol: protocol.to_be(),
         sll_ifindex: link.cast_signed(),
         sll_hatype: 0,
         sll_pkttype: 0,
@@ -32,9 +42,5 @@ pub fn bind_to_link(socket: &OwnedFd, link: u32) -> anyhow::Result<bool> {
     let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>())?;
     // SAFETY: the pointer is to a whole sockaddr_ll, whose size is given.
     let address = unsafe { LinkAddr::from_raw((&raw const address).cast(), Some(length)) };
-    match bind(socket.as_raw_fd(), &address.context("the address of the device is refused")?) {
-        Ok(()) => Ok(true),
-        Err(Errno::ENODEV | Errno::ENXIO) => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("cannot tap device {link}")),
-    }
+    address.context("the address of the device is refused")
 }

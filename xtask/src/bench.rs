@@ -1,0 +1,20 @@
+//! `cargo xtask bench`: what each kernel program costs on this machine's kernel.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    binaries::{self, cargo},
+    command, setup,
+};
+
+pub fn run() -> Result<ExitCode> {
+    setup::ensure(&[])?;
+    let mut build = cargo();
+    build.args(["bench", "--package", "caliprobe", "--features", "bench", "--bench", "programs", "--no-run"]);
+    let program = binaries::built(&mut build, "programs")?;
+    let mut bench = command::as_root(&program);
+    let status = bench.status().with_context(|| format!("cannot start {}", command::line(&bench)))?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
