@@ -64,6 +64,8 @@ pub enum Command {
     Diagnose(DiagnoseArgs),
     /// The route table: what each row is for, its traffic, and what is wrong with it.
     Routes(RoutesArgs),
+    /// What this kernel and these privileges allow, what is lost by what they do not, and what to do.
+    Preflight,
     /// Count this node's pod traffic until SIGTERM or Ctrl-C; the ledger is printed then.
     Run(RunArgs),
     /// Remove what a killed caliprobe left on kernels without TCX, and show it.

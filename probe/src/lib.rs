@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod model;
 pub mod observation;
 pub mod probing;
+pub mod readiness;
 pub mod reading;
 pub mod report;
 pub mod sample;

@@ -38,6 +38,7 @@ async fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Run(args) => commands::run::run(args, &cli.global).await,
         Command::Detach(args) => commands::detach::run(args, &cli.global),
         Command::Janitor(args) => janitor::serve(args.handle, args.keep_clsact).map(|()| Exit::Fine),
+        Command::Preflight => commands::preflight::run(&cli.global).await,
         Command::Routes(args) => commands::routes::run(args, &cli.global).await,
     }
 }

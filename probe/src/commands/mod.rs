@@ -2,5 +2,6 @@
 
 pub mod detach;
 pub mod diagnose;
+pub mod preflight;
 pub mod routes;
 pub mod run;

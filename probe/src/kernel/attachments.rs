@@ -289,7 +289,7 @@ fn attach_one(
 }
 
 /// Whether the kernel does not know the attach type of TCX (kernel/bpf/syscall.c answers EINVAL).
-fn has_no_tcx(error: &anyhow::Error) -> bool {
+pub(super) fn has_no_tcx(error: &anyhow::Error) -> bool {
     let Some(ProgramError::SyscallError(call)) = error.downcast_ref() else { return false };
     matches!(call.io_error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP))
 }

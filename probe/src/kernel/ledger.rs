@@ -303,7 +303,7 @@ fn take(programs: &mut Ebpf, name: &str) -> anyhow::Result<aya::maps::Map> {
 }
 
 /// The slots of all CPUs, mapped into this process.
-struct Mapping {
+pub(super) struct Mapping {
     start: NonNull<u64>,
     length: NonZeroUsize,
     cpus: usize,
@@ -312,7 +312,7 @@ struct Mapping {
 }
 
 impl Mapping {
-    fn new(map: aya::maps::Map, cpus: usize, stride: u32) -> anyhow::Result<Self> {
+    pub(super) fn new(map: aya::maps::Map, cpus: usize, stride: u32) -> anyhow::Result<Self> {
         let aya::maps::Map::Array(data) = map else { return Err(anyhow!("the ledger is no array")) };
         let bytes = cpus * stride as usize * size_of::<Slot>();
         let length = NonZeroUsize::new(bytes).context("the ledger is empty")?;

@@ -10,6 +10,7 @@ pub mod instance;
 pub mod janitor;
 pub mod ledger;
 mod names;
+pub mod support;
 pub mod symbols;
 pub mod trace;
 mod visibility;

@@ -3,6 +3,7 @@
 
 pub mod layout;
 pub mod pools;
+pub mod readiness;
 pub mod routing;
 pub mod rows;
 

@@ -3,6 +3,7 @@
 pub mod document;
 pub mod error;
 pub mod ledger;
+pub mod preflight;
 pub mod routes;
 mod table;
 pub mod text;

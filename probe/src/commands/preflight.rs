@@ -1,0 +1,36 @@
+//! `caliprobe preflight`: what do this kernel and these privileges allow, and what is lost by what they do not?
+
+use std::io::{self, Write as _};
+
+use anyhow::Context as _;
+
+use crate::{
+    cli::{Global, Output},
+    exit::Exit,
+    kernel::support,
+    model::{Model, is_pod_link, readiness::assess},
+    readiness::Readiness,
+    report::preflight::PreflightDocument,
+    sources::{self, GatherOptions, kernel_settings, privileges},
+};
+
+/// Tries everything and prints what came of it. It leaves nothing attached.
+pub async fn run(global: &Global) -> anyhow::Result<Exit> {
+    let options = GatherOptions { root: global.root.clone(), pools: global.pools.clone() };
+    let sample = sources::gather(&options).await.context("cannot read this node's network state")?;
+    let pods = sample.links.iter().filter(|link| is_pod_link(link));
+    let readiness = Readiness {
+        kernel: support::probe(&global.root),
+        privileges: privileges::read(&global.root, pods),
+        settings: kernel_settings::read(&global.root),
+    };
+    let model = Model::new(&sample);
+    let document = PreflightDocument::new(&model, assess(&model, &readiness));
+    let mut out = io::stdout().lock();
+    match global.output {
+        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?,
+        Output::Text if global.quiet => writeln!(out, "{}", document.quiet())?,
+        Output::Text => write!(out, "{}", document.text())?,
+    }
+    Ok(Exit::Fine)
+}
