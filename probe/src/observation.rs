@@ -114,6 +114,16 @@ pub struct KernelRoute {
     pub answer: Result<(Option<u32>, Option<Ipv4Addr>), String>,
 }
 
+/// One attempt at a TCP connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handshake {
+    #[serde(skip_serializing)]
+    #[serde(default)]
+    pub flow: u8,
+    pub port: u16,
+    pub accepted: bool,
+}
+
 /// Everything that one diagnosis saw.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
@@ -124,6 +134,9 @@ pub struct Observation {
     /// The kernel's own look-ups, asked after the probes.
     #[serde(default)]
     pub kernel_routes: Vec<KernelRoute>,
+    /// TCP handshakes, tried where echo requests told nothing.
+    #[serde(default)]
+    pub handshakes: Vec<Handshake>,
     /// What could not be observed, and why (no eBPF, no BTF, events lost).
     pub limits: Vec<(String, String)>,
 }

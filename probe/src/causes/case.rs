@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     model::Model,
-    observation::{Observation, ProbeOutcome},
+    observation::{Handshake, Observation, ProbeOutcome},
     report::document::{
         Certainty, Direction, Evidence, EvidenceSource, Finding, Fix, FixKind, Place, Severity, Stage,
         Subject, SubjectKind,
@@ -65,6 +65,25 @@ impl<'a> Case<'a> {
         let telling = self.telling;
         self.observation.probes.iter().filter(move |probe| match telling {
             Telling::Flow(flow) => probe.flow == flow,
+            Telling::Pair { .. } => false,
+        })
+    }
+
+    /// A port of the target that accepted a connection of this sender.
+    pub fn accepted_port(&self) -> Option<u16> {
+        self.handshakes().find(|handshake| handshake.accepted).map(|handshake| handshake.port)
+    }
+
+    /// The ports that were tried in vain.
+    pub fn refused_ports(&self) -> Vec<u16> {
+        self.handshakes().filter(|handshake| !handshake.accepted).map(|handshake| handshake.port).collect()
+    }
+
+    /// The handshakes of this sender.
+    pub fn handshakes(&self) -> impl Iterator<Item = &'a Handshake> {
+        let telling = self.telling;
+        self.observation.handshakes.iter().filter(move |handshake| match telling {
+            Telling::Flow(flow) => handshake.flow == flow,
             Telling::Pair { .. } => false,
         })
     }

@@ -49,7 +49,28 @@ pub fn judge(case: &Case<'_>) -> Judgement {
     if lost.is_empty() && sent > 0 {
         return reachable(case);
     }
-    conclude(case, locate(case, &lost), lost.len() == sent)
+    let all_lost = lost.len() == sent;
+    if all_lost && let Some(port) = case.accepted_port() {
+        return reachable_but_by_icmp(case, port, locate(case, &lost));
+    }
+    conclude(case, locate(case, &lost), all_lost)
+}
+
+/// Echo requests are lost, and a TCP connection is accepted: something denies ICMP alone.
+fn reachable_but_by_icmp(case: &Case<'_>, port: u16, ending: Ending) -> Judgement {
+    let why = match ending {
+        Ending::Unknown { seen, .. } => seen,
+        Ending::Located(located) => located.finding.summary,
+    };
+    let mut judgement = reachable(case);
+    judgement.not_seen.insert(
+        0,
+        NotSeen {
+            what: "answers to ICMP".to_owned(),
+            why: format!("{why}; TCP port {port} accepted a connection"),
+        },
+    );
+    judgement
 }
 
 fn conclude(case: &Case<'_>, ending: Ending, all_lost: bool) -> Judgement {
@@ -93,10 +114,18 @@ pub fn judge_traffic(case: &Case<'_>) -> Judgement {
     conclude(case, locate(case, &any), true)
 }
 
-fn unknown(case: &Case<'_>, place: Option<Place>, seen: String) -> Judgement {
+fn unknown(case: &Case<'_>, place: Option<Place>, mut seen: String) -> Judgement {
+    let ports = case.refused_ports();
+    if !ports.is_empty() {
+        seen = format!("{seen}; TCP ports {} accepted no connection either", join(&ports));
+    }
     let mut not_seen = vec![NotSeen { what: "the cause".to_owned(), why: seen }];
     not_seen.extend(limits(case));
     Judgement { verdict: Verdict::Unknown, lost_at: place, findings: Vec::new(), next: Vec::new(), not_seen }
+}
+
+fn join(ports: &[u16]) -> String {
+    ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn reachable(case: &Case<'_>) -> Judgement {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use futures_util::future::join_all;
 
 use crate::{
     causes::{
@@ -22,12 +23,13 @@ use crate::{
     exit::Exit,
     kernel::trace::TraceRequest,
     model::Model,
-    observation::{Follow, Observation, Sighting},
+    observation::{Follow, Handshake, Observation, Sighting},
     probing::{
         cookie::Cookie,
         echo::{EchoSender, EchoSocket},
         follow::{self, Plan},
         follower::Follower,
+        handshake::{self, HandshakeSocket},
     },
     report::{
         document::{self, Direction, Document, Header, Probes, SourceKind, Target, Verdict},
@@ -63,9 +65,15 @@ pub async fn run(args: &DiagnoseArgs, global: &Global) -> anyhow::Result<Exit> {
     if !args.passive {
         observed.kernel_routes = kernel_routes::ask(&question).await?;
     }
-    let documents =
-        Facts { before: &before, after: &after, model: &model, question: &question, observed: &observed }
-            .documents(args.passive);
+    let judge = |observed: &Observation| {
+        let facts = Facts { before: &before, after: &after, model: &model, question: &question, observed };
+        facts.documents(args.passive)
+    };
+    let mut documents = judge(&observed);
+    if !args.passive && documents.iter().any(|document| document.verdict == Verdict::Unknown) {
+        observed.handshakes = handshakes(&question, &before, global).await?;
+        documents = judge(&observed);
+    }
     print(&documents, global)?;
     Ok(documents
         .iter()
@@ -173,18 +181,39 @@ fn open_senders(
     question
         .senders
         .iter()
-        .map(|chosen| {
-            let socket = match &chosen.sender {
-                Sender::Pod { link, address } => {
-                    let namespace = pod_namespace(before, *link, global)?;
-                    let address = *address;
-                    namespace.enter(move || EchoSocket::open(Some(address)))?
-                }
-                Sender::Host { .. } | Sender::Remote { .. } => EchoSocket::open(None),
-            };
-            socket?.register(cookie)
-        })
+        .map(|chosen| at_sender(chosen, before, global, EchoSocket::open)?.register(cookie))
         .collect()
+}
+
+/// Opens a socket in the network namespace of a sender, with its address.
+fn at_sender<T: Send>(
+    chosen: &ChosenSender,
+    before: &Sample,
+    global: &Global,
+    open: impl FnOnce(Option<Ipv4Addr>) -> anyhow::Result<T> + Send,
+) -> anyhow::Result<T> {
+    match &chosen.sender {
+        Sender::Pod { link, address } => {
+            let address = *address;
+            pod_namespace(before, *link, global)?.enter(move || open(Some(address)))?
+        }
+        Sender::Host { .. } | Sender::Remote { .. } => open(None),
+    }
+}
+
+/// Tries TCP from every sender at once, because echo requests told nothing.
+async fn handshakes(question: &Question, before: &Sample, global: &Global) -> anyhow::Result<Vec<Handshake>> {
+    let mut attempts = Vec::new();
+    for (flow, chosen) in (0u8..).zip(&question.senders) {
+        for port in handshake::PORTS {
+            let socket = at_sender(chosen, before, global, HandshakeSocket::open)?;
+            let target = question.target;
+            attempts.push(async move {
+                Handshake { flow, port, accepted: socket.is_accepted(target, port).await }
+            });
+        }
+    }
+    Ok(join_all(attempts).await)
 }
 
 /// The network namespace behind a pod's veth.
@@ -258,6 +287,7 @@ fn compose(case: &Case<'_>, chosen: &ChosenSender, judgement: Judgement) -> Docu
         source: source(case, chosen),
         lost_at: judgement.lost_at,
         probes: probes(case),
+        handshakes: case.handshakes().copied().collect(),
         findings: judgement.findings,
         path: path::path(case),
         not_seen: judgement.not_seen,

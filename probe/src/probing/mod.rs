@@ -7,4 +7,5 @@ pub mod cookie;
 pub mod echo;
 pub mod follow;
 pub mod follower;
+pub mod handshake;
 pub mod icmp;

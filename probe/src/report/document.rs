@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
+use crate::observation::Handshake;
+
 use crate::model::Model;
 
 /// The version that the documents carry.
@@ -37,6 +39,8 @@ pub struct Document {
     pub source: Source,
     pub lost_at: Option<Place>,
     pub probes: Probes,
+    /// TCP connections that were tried, where echo requests told nothing.
+    pub handshakes: Vec<Handshake>,
     pub findings: Vec<Finding>,
     pub path: Vec<PathPoint>,
     pub not_seen: Vec<NotSeen>,

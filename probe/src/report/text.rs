@@ -109,6 +109,11 @@ fn answered(document: &Document) -> String {
     if probes.sent == 0 {
         return "traffic passes both ways".to_owned();
     }
+    if probes.answered == 0
+        && let Some(handshake) = document.handshakes.iter().find(|handshake| handshake.accepted)
+    {
+        return format!("TCP port {} accepted a connection; no ICMP probe was answered", handshake.port);
+    }
     format!("{} of {} probes answered{time}", probes.answered, probes.sent)
 }
 
