@@ -12,7 +12,7 @@ const ETHER_TYPE_VLAN: u16 = 0x8100_u16.to_be();
 const ETHER_TYPE_SERVICE_VLAN: u16 = 0x88a8_u16.to_be();
 /// Bytes of an IPv4 header without options.
 const IPV4_HEADER: u32 = 20;
-/// EtherType 0x0800 and version 4.
+/// `ETH_P_IP` and version 4.
 const ETHERNET_WITH_IPV4: u32 = 0x08004;
 /// Bytes of an Ethernet, an IPv4 and a TCP header without options.
 const USUAL_HEADERS: u32 = 54;
@@ -199,7 +199,7 @@ fn tagged(context: &TcContext) -> Found {
 
 /// Devices without a link-layer header: tunl0, and NICs that carry IP alone. Packets begin at their IPv4 header,
 /// but on 5.10 those that leave a tunnel begin at the outer Ethernet header: then what would be the source begins
-/// with the EtherType and the first byte of the outer IPv4 header, and the network header is sought by a helper,
+/// with the Ethernet type and the first byte of the outer IPv4 header, and the network header is sought by a helper,
 /// which takes longer than all the rest.
 pub(crate) struct Headless;
 

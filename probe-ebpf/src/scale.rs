@@ -1,6 +1,7 @@
 //! Programs for scale: empty ones, from which the cost of a run is subtracted, and two plain counters.
 #![no_std]
 #![no_main]
+#![expect(clippy::needless_pass_by_value, reason = "the macros hand contexts over by value")]
 
 use aya_ebpf::{
     macros::{btf_tracepoint, classifier, map},
@@ -40,7 +41,7 @@ pub fn per_cpu(context: TcContext) -> i32 {
 #[classifier]
 pub fn hash(context: TcContext) -> i32 {
     if let Ok(destination) = context.load::<u32>(DESTINATION)
-        && let Some(counter) = HASH.get_ptr_mut(&destination)
+        && let Some(counter) = HASH.get_ptr_mut(destination)
     {
         // SAFETY: a lost count harms no benchmark.
         unsafe { *counter += 1 };

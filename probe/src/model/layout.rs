@@ -295,3 +295,145 @@ fn block_length(model: &Model<'_>, pool: Ipv4Net) -> u8 {
         .max()
         .unwrap_or_else(|| super::DEFAULT_BLOCK_LENGTH.max(pool.prefix_len()))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sample::{Address, Hop, Link, Route, RouteKind, Sample};
+
+    const TUNNEL: u32 = 1;
+
+    fn route(destination: Ipv4Net, gateway: Ipv4Addr) -> Route {
+        Route {
+            destination,
+            kind: RouteKind::Unicast,
+            table: 254,
+            protocol: 12,
+            scope: 0,
+            metric: 0,
+            tos: 0,
+            preferred_source: None,
+            mtu: None,
+            next_hop_id: None,
+            hops: vec![Hop { gateway: Some(gateway), link: Some(TUNNEL), onlink: true, ..Hop::default() }],
+        }
+    }
+
+    fn link(index: u32, name: &str) -> Link {
+        Link { index, name: name.to_owned(), ..Link::default() }
+    }
+
+    fn sample(blocks: &[(Ipv4Net, Ipv4Addr)]) -> Sample {
+        Sample {
+            links: vec![link(TUNNEL, "tunl0"), link(7, "cali7"), link(8, "cali8")],
+            addresses: vec![Address {
+                link: 2,
+                address: Ipv4Addr::new(172, 30, 10, 188),
+                prefix_length: 24,
+                scope: 0,
+            }],
+            routes: blocks.iter().map(|(block, gateway)| route(*block, *gateway)).collect(),
+            given_pools: vec!["10.200.0.0/16".parse().unwrap()],
+            ..Sample::default()
+        }
+    }
+
+    /// What the kernel programs do with the tables.
+    fn slot_of_block(layout: &Layout, address: Ipv4Addr) -> Option<u32> {
+        let pool = layout.pools().iter().find(|pool| pool.cidr.contains(&address))?.entry();
+        let number = (address.to_bits() - pool.base) >> pool.shift;
+        assert!(number < pool.blocks);
+        layout.block_entries().get(&(pool.first + number)).copied()
+    }
+
+    fn slot_of_node(layout: &Layout, address: Ipv4Addr) -> Option<u32> {
+        let buckets = layout.node_entries();
+        let entry = buckets.get(&bucket(address.to_bits()))?;
+        let place = entry.addresses.iter().position(|held| *held == address.to_bits())?;
+        Some(entry.slots[place])
+    }
+
+    #[test]
+    fn slots_stay_whose_they_are_and_are_reused_an_update_later() {
+        let mut sample = sample(&[]);
+        let mut layout = Layout::new(64);
+        layout.update(&Model::new(&sample));
+        let first: HashMap<u32, u32> = layout.links().collect();
+        sample.links.retain(|link| link.index != 7);
+        sample.links.push(link(9, "cali9"));
+        assert!(layout.update(&Model::new(&sample)).is_empty());
+        let second: HashMap<u32, u32> = layout.links().collect();
+        assert_eq!(second[&8], first[&8]);
+        assert!(!first.values().any(|slot| *slot == second[&9]), "a program may still write it");
+        sample.links.push(link(10, "cali10"));
+        assert_eq!(layout.update(&Model::new(&sample)), vec![first[&7]]);
+        assert_eq!(layout.links().collect::<HashMap<_, _>>()[&10], first[&7]);
+    }
+
+    #[test]
+    fn what_finds_no_room_is_said() {
+        let blocks: Vec<_> = (0..40u8)
+            .map(|number| {
+                (Ipv4Net::new(Ipv4Addr::new(10, 200, number, 0), 26).unwrap(), Ipv4Addr::new(1, 1, 1, 1))
+            })
+            .collect();
+        let sample = sample(&blocks);
+        let mut layout = Layout::new(20);
+        layout.update(&Model::new(&sample));
+        assert!(layout.limits()[0].contains("found no room"), "{:?}", layout.limits());
+        let used: Vec<u32> =
+            layout.blocks().map(|(_, slot)| slot).chain(layout.links().map(|(_, s)| s + 1)).collect();
+        assert!(used.iter().all(|slot| *slot < 20));
+    }
+
+    #[test]
+    fn too_many_blocks_are_told_apart_by_coarser_ones() {
+        let mut sample = sample(&[("10.0.0.0/32".parse().unwrap(), Ipv4Addr::new(1, 1, 1, 1))]);
+        sample.given_pools = vec!["0.0.0.0/1".parse().unwrap(), "128.0.0.0/2".parse().unwrap()];
+        let mut layout = Layout::new(64);
+        layout.update(&Model::new(&sample));
+        let entries: u64 = layout.pools().iter().map(|pool| u64::from(pool.entry().blocks)).sum();
+        assert!(entries <= u64::from(BLOCK_ENTRIES), "{entries}");
+    }
+
+    proptest! {
+        /// Against a search through all routes for the longest that covers the address.
+        #[test]
+        fn tables_find_what_a_search_finds(
+            blocks in prop::collection::btree_map((0u8..8, 22u8..28), 1u8..200, 0..12),
+            asked in (0u8..8, any::<u8>()),
+        ) {
+            let blocks: Vec<(Ipv4Net, Ipv4Addr)> = blocks
+                .into_iter()
+                .map(|((third, length), node)| {
+                    let network = Ipv4Net::new(Ipv4Addr::new(10, 200, third, 0), length).unwrap().trunc();
+                    (network, Ipv4Addr::new(172, 30, 10, node))
+                })
+                .collect();
+            let sample = sample(&blocks);
+            let model = Model::new(&sample);
+            let mut layout = Layout::new(256);
+            layout.update(&model);
+            let address = Ipv4Addr::new(10, 200, asked.0, asked.1);
+            let slots: BTreeMap<Ipv4Net, u32> = layout.blocks().collect();
+            let longest = blocks
+                .iter()
+                .filter(|(block, _)| block.contains(&address))
+                .max_by_key(|(block, _)| block.prefix_len())
+                .map(|(block, _)| slots[block]);
+            prop_assert_eq!(slot_of_block(&layout, address), longest);
+            for peer in model.peers() {
+                let slot = layout.peers().find(|(known, _)| *known == peer).map(|(_, slot)| slot);
+                prop_assert_eq!(slot_of_node(&layout, peer), slot);
+            }
+            prop_assert_eq!(slot_of_node(&layout, Ipv4Addr::new(172, 30, 10, 188)), Some(LOCAL));
+            let all: Vec<u32> = layout.links().flat_map(|(_, slot)| [slot, slot + 1]).chain(slots.values().copied())
+                .chain(layout.peers().map(|(_, slot)| slot)).collect();
+            let distinct: BTreeSet<u32> = all.iter().copied().collect();
+            prop_assert_eq!(all.len(), distinct.len());
+            prop_assert!(all.iter().all(|slot| (FIRST_FREE..256).contains(slot)));
+        }
+    }
+}
