@@ -20,9 +20,16 @@ pub struct Binaries {
 
 impl Binaries {
     pub fn build() -> Result<Self> {
-        let mut build = cargo();
-        build.args(["build", "--package", "caliprobe", "--package", "caliprobe-tests", "--bins"]);
-        let messages = messages(&mut build)?;
+        Self::of(&["--package", "caliprobe", "--package", "caliprobe-tests", "--bins"])
+    }
+
+    /// Builds the tests of the workspace too: with the features that those ask for, what both need is built once.
+    pub fn build_with_tests() -> Result<Self> {
+        Self::of(&["--bins", "--tests"])
+    }
+
+    fn of(selection: &[&str]) -> Result<Self> {
+        let messages = messages(cargo().arg("build").args(selection))?;
         Ok(Self { caliprobe: found(&messages, "caliprobe")?, lab: found(&messages, "caliprobe-lab")? })
     }
 }
@@ -57,6 +64,7 @@ pub fn cargo() -> Command {
 #[derive(Deserialize)]
 struct Message {
     target: Option<Target>,
+    profile: Option<Profile>,
     executable: Option<PathBuf>,
 }
 
@@ -65,11 +73,18 @@ struct Target {
     name: String,
 }
 
+#[derive(Deserialize)]
+struct Profile {
+    /// Whether it is the target's own unit tests, which have the target's name.
+    test: bool,
+}
+
 fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Message>(line).ok())
         .filter(|message| message.target.as_ref().is_some_and(|target| target.name == name))
+        .filter(|message| message.profile.as_ref().is_some_and(|profile| !profile.test))
         .find_map(|message| message.executable)
 }
 
@@ -79,11 +94,12 @@ mod tests {
 
     #[test]
     fn an_executable_is_found_among_cargos_messages() {
-        let messages = r#"{"reason":"compiler-artifact","target":{"name":"anyhow"},"executable":null}
-{"reason":"compiler-artifact","target":{"name":"caliprobe-lab","kind":["lib"]},"executable":null}
-{"reason":"compiler-artifact","target":{"name":"caliprobe-lab","kind":["bin"]},"executable":"/t/debug/caliprobe-lab"}
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"anyhow"},"profile":{"test":false},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"lab"},"profile":{"test":false},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"lab"},"profile":{"test":true},"executable":"/t/debug/deps/lab-1f"}
+{"reason":"compiler-artifact","target":{"name":"lab"},"profile":{"test":false},"executable":"/t/debug/lab"}
 {"reason":"build-finished","success":true}"#;
-        assert_eq!(executable(messages, "caliprobe-lab"), Some("/t/debug/caliprobe-lab".into()));
+        assert_eq!(executable(messages, "lab"), Some("/t/debug/lab".into()));
         assert_eq!(executable(messages, "caliprobe"), None);
     }
 }

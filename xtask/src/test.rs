@@ -34,14 +34,16 @@ pub fn run(arguments: &TestArguments) -> Result<ExitCode> {
     rings.run("formatting", formatting);
     rings.run("lints", lints);
     rings.run("lints of the kernel programs", lints_of_kernel_programs);
-    rings.run("tests of the workspace", workspace);
-    match Binaries::build() {
+    let build = Instant::now();
+    match Binaries::build_with_tests() {
         Ok(binaries) => {
+            println!("== build: {} s", build.elapsed().as_secs());
+            rings.run("tests of the workspace", workspace);
             for kernel in &kernels {
                 rings.run(&format!("scenarios on {}", kernel.release), || scenarios(kernel, &binaries));
             }
         }
-        Err(error) => rings.run("scenarios", || Err(error)),
+        Err(error) => rings.run("build", || Err(error)),
     }
     println!("== all: {} s", start.elapsed().as_secs());
     println!("{}", rings.counts);
@@ -104,7 +106,7 @@ fn check(tool: &str, command: &mut Command, version: &mut Command) -> Result<Cou
 fn workspace() -> Result<Counts> {
     let mut counting = Counting::new(io::stdout(), Counts::of_cargo_test);
     let mut tests = cargo();
-    tests.args(["test", "--workspace", "--no-fail-fast"]).stdout(Stdio::piped());
+    tests.args(["test", "--no-fail-fast"]).stdout(Stdio::piped());
     let mut tests = tests.spawn().context("cannot start cargo")?;
     if let Some(mut output) = tests.stdout.take() {
         io::copy(&mut output, &mut counting)?;
