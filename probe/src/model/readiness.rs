@@ -253,7 +253,7 @@ fn refusal(readiness: &Readiness) -> Option<String> {
     }
     if let Some(Some(bytes)) = privileges.locked_memory.known() {
         return Some(format!(
-            "RLIMIT_MEMLOCK is {bytes} bytes, and kernels before 5.11 count maps against it: `ulimit -l unlimited`"
+            "RLIMIT_MEMLOCK is {bytes} bytes, and kernels before 5.11 count maps against it: run with CAP_SYS_RESOURCE, or after `ulimit -l unlimited`"
         ));
     }
     let lockdown = readiness.settings.lockdown.known()?;

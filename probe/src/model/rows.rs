@@ -310,3 +310,106 @@ fn is_docker_bridge(name: &str) -> bool {
     name.strip_prefix("br-")
         .is_some_and(|id| id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        model::routing::{Decision, Flow, look_up},
+        sample::{Hop, Rule, RuleAction, Sample},
+    };
+
+    fn any_route() -> impl Strategy<Value = Route> {
+        let kind =
+            prop::sample::select(vec![RouteKind::Unicast, RouteKind::Blackhole, RouteKind::Unreachable]);
+        let hop = (prop::option::of(0u32..8), 1u32..5, any::<bool>()).prop_map(|(gateway, link, dead)| Hop {
+            gateway: gateway.map(|bits| Ipv4Addr::from(0x0a00_0000 | bits)),
+            link: Some(link),
+            dead,
+            weight: 1,
+            ..Hop::default()
+        });
+        let hops = prop::collection::vec(hop, 1..3);
+        (0u32..64, 20u8..=32, 0u32..3, prop::sample::select(vec![3u8, 12, 80]), kind, hops).prop_map(
+            |(bits, length, metric, protocol, kind, hops)| Route {
+                destination: Ipv4Net::new_assert(Ipv4Addr::from(0x0a00_0000 | bits << 2), length).trunc(),
+                kind,
+                table: TABLE_MAIN,
+                protocol,
+                scope: 0,
+                metric,
+                tos: 0,
+                preferred_source: None,
+                mtu: None,
+                next_hop_id: None,
+                hops: if kind == RouteKind::Unicast { hops } else { Vec::new() },
+            },
+        )
+    }
+
+    fn node(mut routes: Vec<Route>) -> Sample {
+        routes.sort_by_key(|route| (route.destination, route.metric));
+        routes.dedup_by_key(|route| (route.destination, route.metric));
+        let names = ["lo", "eth0", "tunl0", "cali0"];
+        let link = |(index, name): (u32, &str)| Link { index, name: name.to_owned(), ..Link::default() };
+        let rule = Rule {
+            priority: 32766,
+            source: None,
+            destination: None,
+            input_interface: None,
+            output_interface: None,
+            mark: 0,
+            mark_mask: 0,
+            tos: 0,
+            invert: false,
+            suppress_prefix_length: None,
+            unsupported: Vec::new(),
+            action: RuleAction::LookUp(TABLE_MAIN),
+        };
+        Sample {
+            routes,
+            links: (1..).zip(names).map(link).collect(),
+            rules: vec![rule],
+            given_pools: vec![Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 24)],
+            ..Sample::default()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_look_up_ends_at_a_row_that_is_taken(routes in prop::collection::vec(any_route(), 0..30)) {
+            let sample = node(routes);
+            let model = Model::new(&sample);
+            let (rows, _) = read(&model, Tables::Main);
+            prop_assert_eq!(rows.len(), sample.routes.len());
+            for row in &rows {
+                let destination = row.route.destination.network();
+                let flow = Flow { source: None, destination, input_link: None, mark: 0, tos: 0 };
+                let taken = match look_up(&model, &flow) {
+                    Decision::Route { route, .. } => Some(route),
+                    _ => None,
+                };
+                let found = taken.and_then(|taken| rows.iter().find(|row| std::ptr::eq(row.route, taken)));
+                prop_assert!(found.is_none_or(Row::is_taken));
+                // The longest match for its own first address is the row itself, unless a longer one begins there.
+                if row.is_taken() {
+                    let longer = taken.is_some_and(|taken| taken.destination.prefix_len() > row.route.destination.prefix_len());
+                    prop_assert!(longer || taken.is_some_and(|taken| std::ptr::eq(taken, row.route)));
+                }
+            }
+        }
+
+        #[test]
+        fn any_table_is_judged_without_a_panic(routes in prop::collection::vec(any_route(), 0..30)) {
+            let sample = node(routes);
+            let model = Model::new(&sample);
+            let (rows, _) = read(&model, Tables::All);
+            for fault in crate::causes::route_table::judge(&model, &rows) {
+                prop_assert!(fault.rows.iter().all(|row| *row < rows.len()));
+                prop_assert!(!fault.finding.evidence.is_empty());
+            }
+        }
+    }
+}
