@@ -72,13 +72,16 @@ pub fn without_route(model: &Model<'_>) -> Option<Finding> {
         .then_some(finding)
 }
 
+/// An address of the node itself is answered for; these are not.
+fn refuses(kind: RouteKind) -> bool {
+    matches!(kind, RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit)
+}
+
 fn unrouted(model: &Model<'_>, source: Option<Ipv4Addr>, device: &Link) -> Option<Finding> {
     let flow = Flow { source, destination: GATEWAY, input_link: Some(device.index), mark: 0, tos: 0 };
     let state = match look_up(model, &flow) {
         Decision::NoRoute => "no route covers it".to_owned(),
-        Decision::Route { route, .. } if route.kind != RouteKind::Unicast => {
-            routing::route_words(model, route)
-        }
+        Decision::Route { route, .. } if refuses(route.kind) => routing::route_words(model, route),
         Decision::Route { .. } | Decision::Rule { .. } | Decision::Undecided { .. } => return None,
     };
     let finding = finding(

@@ -95,7 +95,7 @@ impl Seen {
         };
         let has = |wanted: fn(&Role) -> bool| rows.iter().any(|row| wanted(&row.role));
         let pools_are_guessed =
-            model.pools.iter().all(|pool| pool.source == PoolSource::Routes) && has(Role::is_of_pods);
+            model.pools.iter().all(|pool| pool.source == PoolSource::Routes) && has(Role::is_calico);
         if let Some(why) = sample.sets.pools.absent().filter(|_| pools_are_guessed) {
             add("the pools", why);
         }

@@ -71,16 +71,15 @@ pub enum Role {
 }
 
 impl Role {
-    /// Whether Calico means pod traffic to take this row.
+    /// Whether Calico wrote this row for pods that it reaches here or by IPIP.
     #[must_use]
-    pub fn is_of_pods(&self) -> bool {
+    pub fn is_calico(&self) -> bool {
         matches!(
             self,
             Self::LocalPod { .. }
                 | Self::OwnBlock { .. }
                 | Self::RemoteBlock { .. }
                 | Self::RemoteAddress { .. }
-                | Self::OtherOverlay
         )
     }
 }
@@ -282,7 +281,7 @@ fn remote_role(model: &Model<'_>, route: &Route, way: Way) -> Role {
 }
 
 fn is_overlay(link: &Link) -> bool {
-    matches!(link.kind.as_deref(), Some("vxlan" | "wireguard")) || link.name.starts_with("flannel")
+    matches!(link.name.as_str(), "vxlan.calico" | "wireguard.cali") || link.name.starts_with("flannel")
 }
 
 fn connected_role(model: &Model<'_>, route: &Route, link: &Link) -> Role {

@@ -15,13 +15,17 @@ use super::{
     text::{QUIET_WIDTH, finding_code, fixes, printable, push, shorten},
 };
 use crate::{
-    causes::{Cause, route_table::Fault, routing::route_words},
+    causes::{
+        Cause,
+        route_table::Fault,
+        routing::{kind_word, route_words},
+    },
     model::{
         Model, Way,
         pools::Pool,
         rows::{Role, Row, SharedDevice, TABLE_MAIN, Traffic},
     },
-    sample::RouteKind,
+    sample::{Route, RouteKind},
 };
 
 #[derive(Debug, Serialize)]
@@ -355,7 +359,7 @@ fn entry(model: &Model<'_>, row: &Row<'_>, faults: Vec<Cause>) -> RouteEntry {
             .collect(),
         text: route_words(model, route),
         role: row.role.clone(),
-        role_text: role_words(model, &row.role, route.kind),
+        role_text: role_words(model, &row.role, route),
         shadowed: row.shadowed,
         traffic,
         traffic_of: traffic.and_then(|_| name(route.hops.first().and_then(|hop| hop.link))),
@@ -370,7 +374,8 @@ fn nodes_without_block(model: &Model<'_>) -> Vec<Ipv4Addr> {
     model.peers().filter(|peer| !reached.contains(peer)).collect()
 }
 
-fn role_words(model: &Model<'_>, role: &Role, kind: RouteKind) -> String {
+fn role_words(model: &Model<'_>, role: &Role, route: &Route) -> String {
+    let extent = if route.destination.prefix_len() == 32 { "address" } else { "network" };
     match role {
         Role::LocalPod { pod: Some(pod) } => format!("pod {pod}"),
         Role::LocalPod { pod: None } => "pod of this node".to_owned(),
@@ -393,10 +398,10 @@ fn role_words(model: &Model<'_>, role: &Role, kind: RouteKind) -> String {
         Role::LibvirtNetwork => "libvirt network".to_owned(),
         Role::BridgeNetwork => "network of a bridge".to_owned(),
         Role::ZeroConfiguration => "zero configuration".to_owned(),
-        Role::ConnectedNetwork => "network on a device".to_owned(),
+        Role::ConnectedNetwork => format!("{extent} on a device"),
         Role::NodeAddress => "way to another node".to_owned(),
-        Role::RoutedNetwork => "network behind a router".to_owned(),
-        Role::Refused => format!("refused ({})", crate::causes::routing::kind_word(kind)),
+        Role::RoutedNetwork => format!("{extent} behind a router"),
+        Role::Refused => format!("refused ({})", kind_word(route.kind)),
         Role::Local => "address of this node".to_owned(),
         Role::NextHopObject { id } => format!("by next-hop object {id}"),
     }

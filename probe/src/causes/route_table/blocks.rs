@@ -1,10 +1,8 @@
 //! Blocks with two owners, and blocks that a route refuses.
 
-use std::collections::HashMap;
-
 use ipnet::Ipv4Net;
 
-use super::Fault;
+use super::{Fault, destinations::Destinations};
 use crate::{
     causes::{
         Cause,
@@ -12,7 +10,7 @@ use crate::{
         routing::{kind_word, route_words, table_and_metric},
     },
     model::{
-        Model, Way,
+        Model, Way, is_calico_protocol,
         rows::{Role, Row},
     },
     report::document::{EvidenceSource, Finding, SubjectKind},
@@ -20,11 +18,14 @@ use crate::{
 };
 
 pub fn judge(model: &Model<'_>, rows: &[Row<'_>]) -> Vec<Fault> {
+    let remote = Destinations::of(rows, |row| {
+        matches!(row.role, Role::RemoteBlock { .. } | Role::RemoteAddress { .. })
+    });
     let mut faults = two_owners(model, rows);
     for (place, row) in rows.iter().enumerate() {
         faults.extend(several_next_hops(model, row).map(|finding| Fault::of_row(place, finding)));
-        faults.extend(nested(model, rows, place));
-        faults.extend(refused(model, row).map(|finding| Fault::of_row(place, finding)));
+        faults.extend(nested(model, rows, &remote, place));
+        faults.extend(refused(model, &remote, row).map(|finding| Fault::of_row(place, finding)));
     }
     faults
 }
@@ -40,15 +41,11 @@ fn conflict(model: &Model<'_>, block: Ipv4Net, summary: String) -> Finding {
 
 /// Rows for one block that lead to different owners: two nodes, or this node and another.
 fn two_owners(model: &Model<'_>, rows: &[Row<'_>]) -> Vec<Fault> {
-    let mut by_block: HashMap<(u32, Ipv4Net), Vec<usize>> = HashMap::new();
-    for (place, row) in rows.iter().enumerate() {
-        if matches!(row.role, Role::OwnBlock { .. } | Role::RemoteBlock { .. }) {
-            by_block.entry((row.route.table, row.route.destination)).or_default().push(place);
-        }
-    }
-    let mut faults: Vec<Fault> = by_block
-        .into_iter()
-        .filter_map(|((_, block), places)| {
+    let blocks =
+        Destinations::of(rows, |row| matches!(row.role, Role::OwnBlock { .. } | Role::RemoteBlock { .. }));
+    let mut faults: Vec<Fault> = blocks
+        .shared()
+        .filter_map(|(block, places)| {
             let roles: Vec<&Role> = places.iter().map(|place| &rows[*place].role).collect();
             let owners: Vec<String> = roles.iter().map(|role| owner(role)).collect();
             let first = owners.first()?;
@@ -60,7 +57,7 @@ fn two_owners(model: &Model<'_>, rows: &[Row<'_>]) -> Vec<Fault> {
             let finding = evidence.fold(conflict(model, block, summary), |finding, words| {
                 finding.with(EvidenceSource::Route, words)
             });
-            Some(Fault { finding, rows: places })
+            Some(Fault { finding, rows: places.to_vec() })
         })
         .collect();
     faults.sort_by(|one, other| one.rows.cmp(&other.rows));
@@ -88,18 +85,15 @@ fn several_next_hops(model: &Model<'_>, row: &Row<'_>) -> Option<Finding> {
     })
 }
 
-/// An own block inside another node's larger one. A route as large as the pool is no block.
-fn nested(model: &Model<'_>, rows: &[Row<'_>], place: usize) -> Option<Fault> {
+/// An own block inside another node's larger one. A route as large as the pool is no block, and neither is one that
+/// Calico did not write.
+fn nested(model: &Model<'_>, rows: &[Row<'_>], remote: &Destinations, place: usize) -> Option<Fault> {
     let own = rows.get(place).filter(|row| matches!(row.role, Role::OwnBlock { .. }))?;
     let block = own.route.destination;
     let pool = model.pool_around(block)?.cidr;
-    let outer = rows.iter().position(|row| {
-        let larger = row.route.destination;
-        matches!(row.role, Role::RemoteBlock { way: Way::Tunnel, .. })
-            && row.route.table == own.route.table
-            && larger.contains(&block)
-            && larger.prefix_len() < block.prefix_len()
-            && larger.prefix_len() > pool.prefix_len()
+    let outer = remote.around(own.route.table, block.supernet()?).find(|place| {
+        let larger = rows[*place].route;
+        is_calico_protocol(larger.protocol) && larger.destination.prefix_len() > pool.prefix_len()
     })?;
     let larger = rows[outer].route;
     let summary = format!(
@@ -113,9 +107,9 @@ fn nested(model: &Model<'_>, rows: &[Row<'_>], place: usize) -> Option<Fault> {
     Some(Fault { finding, rows: vec![place, outer] })
 }
 
-/// A route that refuses a whole block, or a part of one, though nothing of it is here. Wider ones are guards that
-/// give way to every block's own route.
-fn refused(model: &Model<'_>, row: &Row<'_>) -> Option<Finding> {
+/// A route that refuses a whole block, or a part of another node's, though nothing of it is here. Wider ones are
+/// guards that give way to every block's own route.
+fn refused(model: &Model<'_>, remote: &Destinations, row: &Row<'_>) -> Option<Finding> {
     let route = row.route;
     let destination = route.destination;
     let refuses = matches!(route.kind, RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit);
@@ -123,15 +117,16 @@ fn refused(model: &Model<'_>, row: &Row<'_>) -> Option<Finding> {
         return None;
     }
     let pool = model.pool_around(destination)?.cidr;
-    let block = model.block_of(destination.addr());
-    if destination.prefix_len() <= pool.prefix_len() || destination.prefix_len() < block.prefix_len() {
+    let is_block = destination == model.block_of(destination.addr());
+    let is_of_another = remote.around(route.table, destination).next().is_some();
+    if destination.prefix_len() <= pool.prefix_len() || !(is_block || is_of_another) {
         return None;
     }
     if route.kind == RouteKind::Blackhole && is_of_this_node(model, destination) {
         return None;
     }
     let kind = kind_word(route.kind);
-    let part = if destination == block { "block" } else { "a part of a block," };
+    let part = if is_block { "block" } else { "a part of a block," };
     let summary = format!("the route to {part} {destination} is {kind}");
     let finding = finding(Cause::BlockRouteUnreachable, SubjectKind::Route, destination.to_string(), summary)
         .with(EvidenceSource::Route, route_words(model, route))

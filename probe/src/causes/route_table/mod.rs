@@ -2,6 +2,7 @@
 //! left alone.
 
 mod blocks;
+mod destinations;
 mod next_hops;
 mod overlap;
 mod pods;
