@@ -4,13 +4,14 @@ use aya_ebpf::{
     Global,
     programs::{BtfTracePointContext, RawTracePointContext},
 };
+use aya_log_ebpf::warn;
 use probe_common::ledger::{
     CodeRange, DROPPED, DROPS_WITHOUT_ROOM, DropKey, DropOffsets, NO_SLOT, NODE_OTHER, OTHER_NAMESPACE,
     OWN_NAMESPACE, SECOND, UNKNOWN_NAMESPACE,
 };
 
 use crate::{
-    ledger::{Block, add_atomically, block, enter_atomically, enter_drop, link_slot},
+    ledger::{Block, add_atomically, block, enter_atomically, enter_drop, link_slot, word},
     memory::{KERNEL_HALF, LEAST_NAMESPACE, namespace_of, read},
     packet::{Ipv4, PROTOCOL_IPIP},
     trace::{HAS_REASON, OFFSETS},
@@ -85,12 +86,24 @@ impl Buffer for Untyped {
 
 pub(crate) fn count_btf(context: &BtfTracePointContext) {
     let reason = if HAS_REASON.load() == 0 { 0 } else { context.arg::<u32>(2) };
-    count(&Typed(context.arg(0)), context.arg(1), reason);
+    if count(&Typed(context.arg(0)), context.arg(1), reason) == Some(Outcome::FirstWithoutRoom) {
+        warn!(context, "the table of drops is full: further kinds of drops are counted together");
+    }
 }
 
 pub(crate) fn count_raw(context: &RawTracePointContext) {
     let reason = if HAS_REASON.load() == 0 { 0 } else { context.arg::<u32>(2) };
-    count(&Untyped(context.arg(0)), context.arg(1), reason);
+    if count(&Untyped(context.arg(0)), context.arg(1), reason) == Some(Outcome::FirstWithoutRoom) {
+        warn!(context, "the table of drops is full: further kinds of drops are counted together");
+    }
+}
+
+/// What became of a drop of pod traffic.
+#[derive(PartialEq, Eq)]
+enum Outcome {
+    Counted,
+    /// The first on this CPU that found no room: worth a message, the next ones are not.
+    FirstWithoutRoom,
 }
 
 /// Where a buffer's parts are, as addresses.
@@ -100,7 +113,7 @@ struct Layout {
 }
 
 #[inline(always)]
-fn count(buffer: &impl Buffer, location: u64, reason: u32) -> Option<()> {
+fn count(buffer: &impl Buffer, location: u64, reason: u32) -> Option<Outcome> {
     if buffer.member::<u16>(DROP_OFFSETS.load().protocol) != ETHER_TYPE_IPV4 {
         return None;
     }
@@ -134,10 +147,12 @@ fn count(buffer: &impl Buffer, location: u64, reason: u32) -> Option<()> {
         enter_atomically(from + SECOND, DROPPED, segments);
     }
     let key = key(location, reason, ingress_link, &place, to, encapsulated);
-    if !enter_drop(&key, segments) {
-        add_atomically(NODE_OTHER, DROPS_WITHOUT_ROOM, 1);
+    if enter_drop(&key, segments) {
+        return Some(Outcome::Counted);
     }
-    Some(())
+    let is_first = word(NODE_OTHER, DROPS_WITHOUT_ROOM) == 0;
+    add_atomically(NODE_OTHER, DROPS_WITHOUT_ROOM, 1);
+    Some(if is_first { Outcome::FirstWithoutRoom } else { Outcome::Counted })
 }
 
 #[inline(always)]

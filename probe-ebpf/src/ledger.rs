@@ -83,6 +83,13 @@ pub(crate) fn add_atomically(number: u32, word: u32, amount: u64) {
     }
 }
 
+/// A word of this CPU as it is now.
+#[inline(always)]
+pub(crate) fn word(number: u32, word: u32) -> u64 {
+    // SAFETY: the pointer is to an aligned word within a slot: `word` is a constant below `WORDS`.
+    slot(number).map_or(0, |slot| unsafe { (&raw const (*slot).words[word as usize]).read_volatile() })
+}
+
 /// An atomic addition whose result is not used: the only one that kernels before 5.12 have.
 ///
 /// # Safety

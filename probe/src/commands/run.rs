@@ -91,8 +91,7 @@ fn full_read_pause() -> Duration {
 
 fn print_line(reading: &Reading) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, reading)?;
-    writeln!(out)?;
+    writeln!(out, "{}", serde_json::to_string(reading)?)?;
     Ok(out.flush()?)
 }
 
@@ -127,7 +126,8 @@ impl Watch {
         }
         let pods = sample.links.iter().filter(|link| crate::model::is_pod_link(link)).count();
         let stride = layout::stride(pods, model.remote_blocks().len(), model.peers().count());
-        let ledger = Ledger::load(stride, sample.node.network_namespace)?;
+        let mut ledger = Ledger::load(stride, sample.node.network_namespace)?;
+        ledger.forward_messages()?;
         let mut watch = Self {
             options,
             with_pods: !args.no_pod_hooks,

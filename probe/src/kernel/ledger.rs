@@ -10,6 +10,7 @@ use aya::{
     maps::{Array, HashMap, MapData},
     util::nr_cpus,
 };
+use aya_log::EbpfLogger;
 use ipnet::Ipv4Net;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use probe_common::ledger::{
@@ -19,6 +20,7 @@ use probe_common::ledger::{
     PEER_OUT, PEER_SEGMENTS, POOLS, Pair, PoolEntry, SAME_NODE, SECOND, Slot, TO_POD, TO_TUNNEL, TO_WIRE,
     TRANSIT, TRUNCATED, WORDS,
 };
+use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     PROGRAMS, drop_program,
@@ -110,6 +112,22 @@ impl Ledger {
             limits,
             programs,
         })
+    }
+
+    /// Hands the programs' own messages, which tell of their faults only, to this process's log until it ends.
+    /// Needs a running tokio runtime.
+    pub fn forward_messages(&mut self) -> anyhow::Result<()> {
+        let logger = EbpfLogger::init(&mut self.programs).context("cannot read the programs' messages")?;
+        // SAFETY: AsyncFd owns the logger, so its descriptor stays open as long as it is registered.
+        let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }
+            .context("cannot wait for messages")?;
+        tokio::spawn(async move {
+            while let Ok(mut guard) = logger.readable_mut().await {
+                guard.get_inner_mut().flush();
+                guard.clear_ready();
+            }
+        });
+        Ok(())
     }
 
     pub(super) fn programs(&mut self) -> &mut Ebpf {
