@@ -15,8 +15,10 @@ pub struct Said {
 /// Every difference, in words; none where all is as expected.
 pub fn differences(expect: &Expectation, said: &Said) -> Vec<String> {
     let mut differences = Vec::new();
-    if said.exit != Some(expect.exit) {
-        differences.push(format!("exit code {}, not {:?}", expect.exit, said.exit));
+    if let Some(exit) = expect.exit
+        && said.exit != Some(exit)
+    {
+        differences.push(format!("exit code {exit}, not {:?}", said.exit));
     }
     if expect.is_of_text() {
         contains(&mut differences, "stdout", &said.stdout, &expect.stdout_contains);

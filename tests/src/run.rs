@@ -79,7 +79,7 @@ fn print_failure(name: &str, outcome: &Outcome) {
 fn one(scenario: &Scenario, caliprobe: &Path) -> Result<Outcome> {
     let cluster = Cluster::build(scenario.cluster)?;
     for (machine, commands) in &scenario.breaks {
-        let output = shell(&format!("set -e\n{}", commands.join("\n")), |command| {
+        let output = shell(&format!("set -e\n{}", commands.as_slice().join("\n")), |command| {
             cluster.machine(machine)?.run(|| Ok(command.output()?))
         })?;
         ensure!(
@@ -90,7 +90,7 @@ fn one(scenario: &Scenario, caliprobe: &Path) -> Result<Outcome> {
     }
     let mut traffic = Traffic::default();
     for (machine, scripts) in &scenario.traffic {
-        for script in scripts {
+        for script in scripts.as_slice() {
             traffic.start(cluster.machine(machine)?, machine, script)?;
         }
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::{
     cluster::topology::{self, Variant},
@@ -27,12 +27,12 @@ pub struct Scenario {
     pub on: String,
     /// Shell commands by machine (a node, a pod or the router), run before caliprobe.
     #[serde(default, rename = "break")]
-    pub breaks: BTreeMap<String, Vec<String>>,
+    pub breaks: BTreeMap<String, Commands>,
     /// Shell scripts by machine that run beside caliprobe; each must print a line once its traffic flows.
     #[serde(default)]
-    pub traffic: BTreeMap<String, Vec<String>>,
+    pub traffic: BTreeMap<String, Commands>,
     /// Arguments of caliprobe; `$NAME` stands for what `caliprobe-lab shell` shows by `env`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "words")]
     pub run: Vec<String>,
     /// Whether caliprobe runs as a user without privileges.
     #[serde(default)]
@@ -43,11 +43,37 @@ pub struct Scenario {
     pub count: Option<Counting>,
 }
 
+/// One shell command, or several.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Commands {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Commands {
+    pub fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(command) => std::slice::from_ref(command),
+            Self::Several(commands) => commands,
+        }
+    }
+}
+
+/// Arguments as a list, or as one text with blanks between them.
+fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Ok(match Commands::deserialize(deserializer)? {
+        Commands::One(text) => text.split_whitespace().map(str::to_owned).collect(),
+        Commands::Several(words) => words,
+    })
+}
+
 /// What must hold; an absent field is not looked at.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expectation {
-    pub exit: i32,
+    #[serde(alias = "exit_code", alias = "exit-code")]
+    pub exit: Option<i32>,
     pub verdict: Option<String>,
     /// Of the first finding.
     pub cause: Option<String>,
@@ -162,6 +188,18 @@ mod tests {
             assert!(error.contains(expected), "{text}: {error}");
             assert!(!error.contains('\n'), "{error}");
         }
+    }
+
+    #[test]
+    fn one_command_may_stand_for_itself() {
+        let text = GOOD
+            .replace("['diagnose', '$WEB_187']", "'diagnose $WEB_187'")
+            .replace("exit =", "exit_code =")
+            .replace("[expect]", "[break]\npaas-188 = 'ip route del $BLOCK_187'\n[expect]");
+        let scenario = Scenario::parse(&text).unwrap();
+        assert_eq!(scenario.run, ["diagnose", "$WEB_187"]);
+        assert_eq!(scenario.expect.exit, Some(0));
+        assert_eq!(scenario.breaks["paas-188"].as_slice(), ["ip route del $BLOCK_187"]);
     }
 
     #[test]
