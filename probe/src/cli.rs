@@ -128,6 +128,9 @@ pub struct DiagnoseArgs {
     /// Follow the probes without eBPF, by packet sockets alone; drop reasons are then not visible.
     #[arg(long)]
     pub no_bpf: bool,
+    /// Write all that the verdict rests on to this file, for a bug report; it holds routes, addresses and pod names.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -117,8 +117,6 @@ pub struct KernelRoute {
 /// One attempt at a TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handshake {
-    #[serde(skip_serializing)]
-    #[serde(default)]
     pub flow: u8,
     pub port: u16,
     pub accepted: bool,

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Cause,
@@ -19,7 +20,8 @@ use crate::{
 };
 
 /// Where the packets start.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Sender {
     /// A pod of this node, behind the device with this index.
     Pod { link: u32, address: Ipv4Addr },

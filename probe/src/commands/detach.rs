@@ -32,8 +32,7 @@ pub fn run(args: &DetachArgs, global: &Global) -> anyhow::Result<Exit> {
                 version: env!("CARGO_PKG_VERSION"),
                 removed: &removed,
             };
-            serde_json::to_writer_pretty(&mut out, &document)?;
-            writeln!(out)?;
+            writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
         }
         Output::Text if removed.is_empty() => {
             writeln!(out, "nothing to remove: no killed caliprobe left a filter in this network namespace")?;

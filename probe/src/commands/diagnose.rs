@@ -5,21 +5,19 @@ mod kernel_routes;
 mod pod_interfaces;
 
 use std::{
+    fs,
     io::{self, Write as _},
     net::Ipv4Addr,
+    path::Path,
 };
 
 use anyhow::Context as _;
 use futures_util::future::join_all;
 
 use crate::{
-    causes::{
-        case::{Case, Sender},
-        path,
-        trail::{DeviceRole, Telling, Trail},
-        verdict::{self, Judgement},
-    },
+    causes::{case::Sender, trail::DeviceRole},
     cli::{DiagnoseArgs, EndpointName, Global, Output},
+    diagnosis::{ChosenSender, Diagnosis, Question},
     exit::Exit,
     kernel::trace::TraceRequest,
     model::Model,
@@ -32,13 +30,12 @@ use crate::{
         handshake::{self, HandshakeSocket},
     },
     report::{
-        document::{self, Direction, Document, Header, Probes, SourceKind, Target, Verdict},
+        document::{Document, Verdict},
         text,
     },
     sample::Sample,
     sources::{self, GatherOptions, namespace::NetworkNamespace},
 };
-use endpoints::{ChosenSender, Question};
 
 /// Runs one diagnosis and prints it.
 pub async fn run(args: &DiagnoseArgs, global: &Global) -> anyhow::Result<Exit> {
@@ -65,14 +62,14 @@ pub async fn run(args: &DiagnoseArgs, global: &Global) -> anyhow::Result<Exit> {
     if !args.passive {
         observed.kernel_routes = kernel_routes::ask(&question).await?;
     }
-    let judge = |observed: &Observation| {
-        let facts = Facts { before: &before, after: &after, model: &model, question: &question, observed };
-        facts.documents(args.passive)
-    };
-    let mut documents = judge(&observed);
+    let mut diagnosis = Diagnosis { passive: args.passive, question, before, after, observed };
+    let mut documents = diagnosis.documents();
     if !args.passive && documents.iter().any(|document| document.verdict == Verdict::Unknown) {
-        observed.handshakes = handshakes(&question, &before, global).await?;
-        documents = judge(&observed);
+        diagnosis.observed.handshakes = handshakes(&diagnosis.question, &diagnosis.before, global).await?;
+        documents = diagnosis.documents();
+    }
+    if let Some(path) = &args.record {
+        record(&diagnosis, path)?;
     }
     print(&documents, global)?;
     Ok(documents
@@ -232,98 +229,10 @@ fn pod_namespace(before: &Sample, link: u32, global: &Global) -> anyhow::Result<
     })
 }
 
-/// Everything that the verdicts of one question share.
-struct Facts<'a> {
-    before: &'a Sample,
-    after: &'a Sample,
-    model: &'a Model<'a>,
-    question: &'a Question,
-    observed: &'a Observation,
-}
-
-impl Facts<'_> {
-    /// One document, or two where the chosen pod and the host fare differently.
-    fn documents(&self, passive: bool) -> Vec<Document> {
-        let mut documents: Vec<Document> = (0u8..)
-            .zip(&self.question.senders)
-            .map(|(flow, chosen)| self.document(flow, chosen, passive))
-            .collect();
-        if let [first, second] = documents.as_slice()
-            && first.verdict == second.verdict
-            && first.findings.first().map(|finding| finding.cause)
-                == second.findings.first().map(|finding| finding.cause)
-        {
-            documents.truncate(1);
-        }
-        documents
-    }
-
-    fn document(&self, flow: u8, chosen: &ChosenSender, passive: bool) -> Document {
-        let telling = match (passive, chosen.sender.address()) {
-            (true, Some(source)) => Telling::Pair { source, target: self.question.target },
-            _ => Telling::Flow(flow),
-        };
-        let case = Case {
-            before: self.before,
-            after: self.after,
-            model: self.model,
-            node: self.model.node_name(),
-            sender: chosen.sender.clone(),
-            target: self.question.target,
-            telling,
-            observation: self.observed,
-            trail: Trail::new(telling, self.observed, &self.before.links),
-        };
-        let judgement = if passive { verdict::judge_traffic(&case) } else { verdict::judge(&case) };
-        compose(&case, chosen, judgement)
-    }
-}
-
-fn compose(case: &Case<'_>, chosen: &ChosenSender, judgement: Judgement) -> Document {
-    Document {
-        header: Header::new("diagnose", &case.before.time, document::Node::of(case.model)),
-        verdict: judgement.verdict,
-        target: Target { address: case.target, pod: case.model.pod_name(case.target) },
-        source: source(case, chosen),
-        lost_at: judgement.lost_at,
-        probes: probes(case),
-        handshakes: case.handshakes().copied().collect(),
-        findings: judgement.findings,
-        path: path::path(case),
-        not_seen: judgement.not_seen,
-        next: judgement.next,
-    }
-}
-
-fn source(case: &Case<'_>, chosen: &ChosenSender) -> document::Source {
-    let kind = match chosen.sender {
-        Sender::Pod { .. } | Sender::Remote { .. } => SourceKind::Pod,
-        Sender::Host { .. } => SourceKind::Host,
-    };
-    let seen: Option<Ipv4Addr> = case
-        .trail
-        .steps
-        .iter()
-        .filter(|step| step.direction == Direction::Forward)
-        .find_map(|step| step.seen.first())
-        .map(|sighting| sighting.packet.source);
-    document::Source {
-        kind,
-        address: chosen.sender.address().or(seen),
-        interface: chosen.sender.link().map(|link| case.link_name(link)),
-        chosen: chosen.chosen,
-    }
-}
-
-fn probes(case: &Case<'_>) -> Probes {
-    let mut times: Vec<u64> = case.probes().filter_map(|probe| probe.round_trip_us).collect();
-    times.sort_unstable();
-    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    Probes {
-        sent: count(case.probes().count()),
-        answered: count(times.len()),
-        rtt_us: times.get(times.len() / 2).copied(),
-    }
+/// Writes all that the verdict rests on, so that it can be judged again elsewhere.
+fn record(diagnosis: &Diagnosis, path: &Path) -> anyhow::Result<()> {
+    let text = serde_json::to_string(diagnosis)?;
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn print(documents: &[Document], global: &Global) -> anyhow::Result<()> {
@@ -335,8 +244,7 @@ fn print(documents: &[Document], global: &Global) -> anyhow::Result<()> {
             if let (Some(object), Some(second)) = (value.as_object_mut(), rest.first()) {
                 object.insert("other_source".to_owned(), serde_json::to_value(second)?);
             }
-            serde_json::to_writer_pretty(&mut out, &value)?;
-            writeln!(out)?;
+            writeln!(out, "{}", serde_json::to_string_pretty(&value)?)?;
         }
         Output::Text if global.quiet => writeln!(out, "{}", text::quiet(first))?,
         Output::Text => {

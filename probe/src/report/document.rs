@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
-use crate::observation::Handshake;
+use crate::observation;
 
 use crate::model::Model;
 
@@ -134,6 +134,19 @@ pub struct Probes {
     pub answered: u32,
     /// Median of the answered probes, microseconds.
     pub rtt_us: Option<u64>,
+}
+
+/// One attempt at a TCP connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Handshake {
+    pub port: u16,
+    pub accepted: bool,
+}
+
+impl From<&observation::Handshake> for Handshake {
+    fn from(handshake: &observation::Handshake) -> Self {
+        Self { port: handshake.port, accepted: handshake.accepted }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

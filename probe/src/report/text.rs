@@ -40,7 +40,12 @@ pub fn quiet(document: &Document) -> String {
             finding_code(finding),
             document.lost_at.as_ref().map_or_else(String::new, |place| format!(" at {}", at(place)))
         ),
-        None => format!("{} {}", verdict_words(document.verdict), document.target.address),
+        None => match document.not_seen.first().filter(|_| document.verdict == Verdict::Unknown) {
+            Some(not_seen) => {
+                format!("{} {}: {}", verdict_words(document.verdict), document.target.address, not_seen.why)
+            }
+            None => format!("{} {}", verdict_words(document.verdict), document.target.address),
+        },
     };
     shorten(&line, QUIET_WIDTH)
 }
@@ -208,10 +213,13 @@ fn seen(document: &Document) -> String {
         let interface = document.source.interface.as_deref().unwrap_or("its cali*");
         words.push(format!("the source was chosen: {} behind {interface}", source_words(&document.source)));
     }
-    if document.probes.sent > 0 {
+    if document.probes.sent > 0 && document.handshakes.is_empty() {
         words.push("ICMP only, no TCP or UDP port".to_owned());
     }
-    words.extend(document.not_seen.iter().map(|not_seen| format!("not {}: {}", not_seen.what, not_seen.why)));
+    // Without a finding the first line has said it.
+    let said = usize::from(document.verdict == Verdict::Unknown && document.findings.is_empty());
+    let not_seen = document.not_seen.iter().skip(said);
+    words.extend(not_seen.map(|not_seen| format!("not {}: {}", not_seen.what, not_seen.why)));
     words.join("; ")
 }
 

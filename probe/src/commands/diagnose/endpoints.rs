@@ -4,30 +4,14 @@ use std::net::Ipv4Addr;
 
 use anyhow::{anyhow, bail};
 
-use crate::{causes::case::Sender, cli::EndpointName, model::Model, sample::Sample, sources::cni};
-
-/// What is to be diagnosed.
-#[derive(Clone, Debug)]
-pub struct Question {
-    pub target: Ipv4Addr,
-    /// The first is the one that the verdict is about.
-    pub senders: Vec<ChosenSender>,
-}
-
-#[derive(Clone, Debug)]
-pub struct ChosenSender {
-    pub sender: Sender,
-    /// Whether the probe chose it, rather than the caller.
-    pub chosen: bool,
-}
-
-impl Question {
-    /// The pods' devices whose traffic tells something about this question.
-    pub fn pod_links(&self, model: &Model<'_>) -> Vec<u32> {
-        let senders = self.senders.iter().filter_map(|chosen| chosen.sender.link());
-        senders.chain(model.pod(self.target).map(|pod| pod.link)).collect()
-    }
-}
+use crate::{
+    causes::case::Sender,
+    cli::EndpointName,
+    diagnosis::{ChosenSender, Question},
+    model::Model,
+    sample::Sample,
+    sources::cni,
+};
 
 /// Finds target and senders; the error says what was wrong and what there is instead.
 pub fn resolve(

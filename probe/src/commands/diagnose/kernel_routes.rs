@@ -2,8 +2,8 @@
 
 use std::io;
 
-use super::Question;
 use crate::{
+    diagnosis::Question,
     observation::KernelRoute,
     sources::netlink::{Netlink, RouteQuery},
 };

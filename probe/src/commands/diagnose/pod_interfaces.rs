@@ -1,8 +1,8 @@
 //! Looks at pods' own ends of their veths, for those that the question may be about.
 
-use super::Question;
 use crate::{
     cli::Global,
+    diagnosis::Question,
     model::Model,
     sample::{PodInterface, Sample},
     sources::pod_interfaces,

@@ -1,0 +1,139 @@
+//! One diagnosis: the question, what was read and seen, and the documents that these come to. Serialisable, so that
+//! a diagnosis of one machine is judged again on another.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    causes::{
+        case::{Case, Sender},
+        path,
+        trail::{Telling, Trail},
+        verdict::{self, Judgement},
+    },
+    model::Model,
+    observation::Observation,
+    report::document::{self, Direction, Document, Header, Probes, SourceKind, Target},
+    sample::Sample,
+};
+
+/// What is to be diagnosed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    pub target: Ipv4Addr,
+    /// The first is the one that the verdict is about.
+    pub senders: Vec<ChosenSender>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChosenSender {
+    pub sender: Sender,
+    /// Whether the probe chose it, rather than the caller.
+    pub chosen: bool,
+}
+
+impl Question {
+    /// The pods' devices whose traffic tells something about this question.
+    pub fn pod_links(&self, model: &Model<'_>) -> Vec<u32> {
+        let senders = self.senders.iter().filter_map(|chosen| chosen.sender.link());
+        senders.chain(model.pod(self.target).map(|pod| pod.link)).collect()
+    }
+}
+
+/// All that its verdicts rest on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diagnosis {
+    /// Whether nothing was sent.
+    pub passive: bool,
+    pub question: Question,
+    pub before: Sample,
+    pub after: Sample,
+    pub observed: Observation,
+}
+
+impl Diagnosis {
+    /// One document, or two where the chosen pod and the host fare differently.
+    pub fn documents(&self) -> Vec<Document> {
+        let model = Model::new(&self.before);
+        let mut documents: Vec<Document> = (0u8..)
+            .zip(&self.question.senders)
+            .map(|(flow, chosen)| self.document(&model, flow, chosen))
+            .collect();
+        if let [first, second] = documents.as_slice()
+            && first.verdict == second.verdict
+            && first.findings.first().map(|finding| finding.cause)
+                == second.findings.first().map(|finding| finding.cause)
+        {
+            documents.truncate(1);
+        }
+        documents
+    }
+
+    fn document(&self, model: &Model<'_>, flow: u8, chosen: &ChosenSender) -> Document {
+        let telling = match (self.passive, chosen.sender.address()) {
+            (true, Some(source)) => Telling::Pair { source, target: self.question.target },
+            _ => Telling::Flow(flow),
+        };
+        let case = Case {
+            before: &self.before,
+            after: &self.after,
+            model,
+            node: model.node_name(),
+            sender: chosen.sender.clone(),
+            target: self.question.target,
+            telling,
+            observation: &self.observed,
+            trail: Trail::new(telling, &self.observed, &self.before.links),
+        };
+        let judgement = if self.passive { verdict::judge_traffic(&case) } else { verdict::judge(&case) };
+        compose(&case, chosen, judgement)
+    }
+}
+
+fn compose(case: &Case<'_>, chosen: &ChosenSender, judgement: Judgement) -> Document {
+    Document {
+        header: Header::new("diagnose", &case.before.time, document::Node::of(case.model)),
+        verdict: judgement.verdict,
+        target: Target { address: case.target, pod: case.model.pod_name(case.target) },
+        source: source(case, chosen),
+        lost_at: judgement.lost_at,
+        probes: probes(case),
+        handshakes: case.handshakes().map(document::Handshake::from).collect(),
+        findings: judgement.findings,
+        path: path::path(case),
+        not_seen: judgement.not_seen,
+        next: judgement.next,
+    }
+}
+
+fn source(case: &Case<'_>, chosen: &ChosenSender) -> document::Source {
+    let kind = match chosen.sender {
+        Sender::Pod { .. } | Sender::Remote { .. } => SourceKind::Pod,
+        Sender::Host { .. } => SourceKind::Host,
+    };
+    let seen: Option<Ipv4Addr> = case
+        .trail
+        .steps
+        .iter()
+        .filter(|step| step.direction == Direction::Forward)
+        .find_map(|step| step.seen.first())
+        .map(|sighting| sighting.packet.source);
+    document::Source {
+        kind,
+        address: chosen.sender.address().or(seen),
+        interface: chosen.sender.link().map(|link| case.link_name(link)),
+        chosen: chosen.chosen,
+    }
+}
+
+fn probes(case: &Case<'_>) -> Probes {
+    let mut times: Vec<u64> = case.probes().filter_map(|probe| probe.round_trip_us).collect();
+    times.sort_unstable();
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    Probes {
+        sent: count(case.probes().count()),
+        answered: count(times.len()),
+        rtt_us: times.get(times.len() / 2).copied(),
+    }
+}
