@@ -1,7 +1,7 @@
 //! `caliprobe run`: counts the node's pod traffic until it is told to stop.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs,
     io::{self, Write as _},
     time::Duration,
@@ -36,8 +36,11 @@ use crate::{
 const BURST: Duration = Duration::from_millis(20);
 /// How often everything is read again though nothing seemed to change; a random part is added.
 const FULL_READ: Duration = Duration::from_secs(90);
-/// The most of it.
+/// The most of that part.
 const JITTER: Duration = Duration::from_secs(10);
+
+/// How soon the node is read again when it could not be.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT, and prints the ledger then.
 pub async fn run(args: &RunArgs, global: &Global) -> anyhow::Result<Exit> {
@@ -64,11 +67,15 @@ pub async fn run(args: &RunArgs, global: &Global) -> anyhow::Result<Exit> {
             change = watch.changes.next() => {
                 change?;
                 watch.await_end_of_burst().await?;
-                watch.read_network().await?;
+                if let Err(error) = watch.read_network().await {
+                    next_full_read = retry(&error);
+                }
             }
             () = sleep_until(next_full_read) => {
-                watch.read_everything().await?;
-                next_full_read = Instant::now() + full_read_pause();
+                next_full_read = match watch.read_everything().await {
+                    Ok(()) => Instant::now() + full_read_pause(),
+                    Err(error) => retry(&error),
+                };
             }
             _ = ticks.tick(), if global.output == Output::Json => {
                 let reading = watch.reading()?;
@@ -83,6 +90,12 @@ pub async fn run(args: &RunArgs, global: &Global) -> anyhow::Result<Exit> {
         Output::Text => write!(io::stdout().lock(), "{}", report::text(&reading))?,
     }
     Ok(Exit::Fine)
+}
+
+/// When to read the node again after it could not be read; what was attached goes on counting meanwhile.
+fn retry(error: &anyhow::Error) -> Instant {
+    tracing::warn!("{error:#}; it is read again soon");
+    Instant::now() + RETRY
 }
 
 fn full_read_pause() -> Duration {
@@ -110,6 +123,8 @@ struct Watch {
     /// Devices that wait for their programs.
     pending: Vec<Device>,
     next_attach: Instant,
+    /// Devices that took no programs, and why.
+    refused: BTreeMap<String, String>,
     /// When each device got its programs.
     covered_since: HashMap<u32, Timestamp>,
 }
@@ -140,6 +155,7 @@ impl Watch {
             janitor: None,
             pending: Vec::new(),
             next_attach: Instant::now(),
+            refused: BTreeMap::new(),
             covered_since: HashMap::new(),
             sample,
         };
@@ -163,6 +179,7 @@ impl Watch {
         self.sample.links = facts.links;
         self.sample.addresses = facts.addresses;
         self.sample.routes = facts.routes;
+        self.sample.next_hops = facts.next_hops;
         self.sample.rules = facts.rules;
         self.sample.neighbours = facts.neighbours;
         self.follow()
@@ -181,6 +198,7 @@ impl Watch {
         let reusable = self.layout.update(&model);
         self.ledger.write(&self.layout, &reusable)?;
         let wanted = devices(&model, self.with_pods);
+        self.refused.retain(|name, _| wanted.iter().any(|device| device.name == *name));
         self.attachments.keep_only(&wanted, self.keep_clsact);
         self.covered_since.retain(|index, _| wanted.iter().any(|device| device.index == *index));
         self.pending = wanted.into_iter().filter(|device| !self.attachments.is_attached(device)).collect();
@@ -215,9 +233,18 @@ impl Watch {
                 None => janitor.insert(Janitor::start(handle, *keep_clsact)?),
             };
             if makes_clsact { janitor.announce_clsact(device.index) } else { Ok(()) }
-        })?;
-        if outcome == Outcome::Attached {
-            self.covered_since.insert(device.index, Timestamp::now());
+        });
+        match outcome {
+            Ok(Outcome::Attached) => {
+                self.covered_since.insert(device.index, Timestamp::now());
+            }
+            Ok(Outcome::Gone) => {}
+            // Where nothing could be attached yet, nothing will be: privileges or the kernel forbid it.
+            Err(error) if self.covered_since.is_empty() => return Err(error),
+            Err(error) => {
+                tracing::warn!("{error:#}");
+                self.refused.insert(device.name, format!("{error:#}"));
+            }
         }
         Ok(())
     }
@@ -235,6 +262,9 @@ impl Watch {
         if !self.with_pods {
             reading.limits.push("pod interfaces are not counted: --no-pod-hooks was given".to_owned());
         }
+        reading
+            .limits
+            .extend(self.refused.iter().map(|(device, why)| format!("{device} is not counted: {why}")));
         reading.limits.extend(self.attachments.limits().map(str::to_owned));
         Ok(reading)
     }

@@ -10,6 +10,7 @@ pub mod kernel_settings;
 pub mod namespace;
 pub mod netfilter;
 pub mod netlink;
+pub mod next_hops;
 pub mod packet_socket;
 pub mod pod_interfaces;
 pub mod privileges;
@@ -39,7 +40,8 @@ pub struct GatherOptions {
 /// Reads everything of the network namespace of the calling thread. Fails only where rtnetlink does.
 pub async fn gather(options: &GatherOptions) -> anyhow::Result<Sample> {
     let root = options.root.as_path();
-    let netlink::Facts { links, addresses, routes, rules, neighbours } = Netlink::open()?.read().await?;
+    let netlink::Facts { links, addresses, routes, next_hops, rules, neighbours } =
+        Netlink::open()?.read().await?;
     let sysctls = sysctl::read(root, links.iter().map(|link| link.name.as_str()));
     Ok(Sample {
         format_version: FORMAT_VERSION,
@@ -49,7 +51,7 @@ pub async fn gather(options: &GatherOptions) -> anyhow::Result<Sample> {
         addresses,
         routes,
         rules,
-        next_hops: Vec::new(),
+        next_hops,
         neighbours,
         sysctls,
         sets: sets::read(root),

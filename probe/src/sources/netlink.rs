@@ -22,8 +22,10 @@ use rtnetlink::{
 };
 use tokio::task::JoinHandle;
 
+use super::next_hops;
 use crate::sample::{
-    Address, Hop, Link, LinkStatistics, Neighbour, NeighbourState, Route, RouteKind, Rule, RuleAction,
+    Address, Hop, Link, LinkStatistics, Neighbour, NeighbourState, NextHop, Route, RouteKind, Rule,
+    RuleAction,
 };
 
 /// How often a dump is repeated that changes interrupted; after that the node changes too fast to be read.
@@ -36,6 +38,7 @@ pub struct Facts {
     pub links: Vec<Link>,
     pub addresses: Vec<Address>,
     pub routes: Vec<Route>,
+    pub next_hops: Vec<NextHop>,
     pub rules: Vec<Rule>,
     pub neighbours: Vec<Neighbour>,
 }
@@ -62,10 +65,14 @@ impl Netlink {
 
     /// Reads everything. Each list is consistent in itself.
     pub async fn read(&self) -> anyhow::Result<Facts> {
+        let next_hops = next_hops::read()?;
+        let mut routes = self.routes().await?;
+        next_hops::fill(&mut routes, &next_hops);
         Ok(Facts {
             links: self.links().await?,
             addresses: self.addresses().await?,
-            routes: self.routes().await?,
+            routes,
+            next_hops,
             rules: self.rules().await?,
             neighbours: self.neighbours().await?,
         })
