@@ -120,13 +120,9 @@ fn count(buffer: &impl Buffer, location: u64, reason: u32) -> Option<Outcome> {
     let head: u64 = buffer.member(OFFSETS.load().head);
     let network_header = head + u64::from(buffer.member::<u16>(OFFSETS.load().network_header));
     let layout = Layout { head, network_header };
-    let outer = Ipv4::from_bytes(&read(network_header)?)?;
+    let outer = Ipv4::at(network_header)?;
     let encapsulated = outer.protocol == PROTOCOL_IPIP && !outer.fragment;
-    let header = if encapsulated {
-        Ipv4::from_bytes(&read(network_header + u64::from(outer.length))?)?
-    } else {
-        outer
-    };
+    let header = if encapsulated { Ipv4::at(network_header + u64::from(outer.length))? } else { outer };
     let to = block(header.destination);
     let ingress_link: u32 = buffer.member(OFFSETS.load().ingress_link);
     let from = if encapsulated { NO_SLOT } else { link_slot(ingress_link) };

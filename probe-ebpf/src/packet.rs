@@ -2,7 +2,7 @@
 
 use aya_ebpf::{EbpfContext as _, bindings::__sk_buff, programs::TcContext};
 
-use crate::memory::{load, load_from_network_header};
+use crate::memory::{load, load_from_network_header, read};
 
 pub(crate) const PROTOCOL_IPIP: u8 = 4;
 const ETHERNET_HEADER: usize = 14;
@@ -49,16 +49,10 @@ impl Ipv4 {
         })
     }
 
-    /// A header in kernel memory or in an inner packet, as its bytes.
+    /// A header in kernel memory.
     #[inline(always)]
-    pub(crate) fn from_bytes(bytes: &[u8; 20]) -> Option<Self> {
-        let mut halves = [0; 10];
-        let mut index = 0;
-        while index < halves.len() {
-            halves[index] = u16::from_ne_bytes([bytes[2 * index], bytes[2 * index + 1]]);
-            index += 1;
-        }
-        Self::new(&halves)
+    pub(crate) fn at(address: u64) -> Option<Self> {
+        Self::new(&read(address)?)
     }
 }
 
