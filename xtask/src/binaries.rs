@@ -71,6 +71,8 @@ struct Message {
 #[derive(Deserialize)]
 struct Target {
     name: String,
+    #[serde(default)]
+    kind: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -83,8 +85,12 @@ fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Message>(line).ok())
-        .filter(|message| message.target.as_ref().is_some_and(|target| target.name == name))
-        .filter(|message| message.profile.as_ref().is_some_and(|profile| !profile.test))
+        .filter(|message| {
+            // A benchmark is built by the profile of tests, too.
+            let is_test = message.profile.as_ref().is_none_or(|profile| profile.test);
+            let wanted = |target: &Target| target.name == name && (!is_test || target.kind == ["bench"]);
+            message.target.as_ref().is_some_and(wanted)
+        })
         .find_map(|message| message.executable)
 }
 
