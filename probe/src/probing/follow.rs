@@ -17,6 +17,8 @@ const AWAY: Duration = Duration::from_secs(1);
 const HELD_UP: Duration = Duration::from_millis(4200);
 /// Between two probes of one sender, so that none waits behind another in a neighbour's queue of a few packets.
 const SPACING: Duration = Duration::from_millis(2);
+/// How long nothing more may come before what is there counts as taken.
+const LAST_LOOK: Duration = Duration::from_millis(20);
 
 /// What is sent.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +68,18 @@ pub async fn send_and_follow(
             () = tokio::time::sleep(wait) => {}
         }
     }
-    drain(&mut watch, follower, leaving).await?;
+    // What is already there is taken: an answer may be read before the events of its own way, and the end of a
+    // reply behind its socket, which the kernel reports as a drop, before the answer.
+    loop {
+        tokio::select! {
+            event = follower.next() => watch.enter(event?, leaving),
+            Some((sender, answer)) = answers.next() => {
+                watch.answer(answer?);
+                answers.push(next_answer(sender));
+            }
+            () = tokio::time::sleep(LAST_LOOK) => break,
+        }
+    }
     Ok(watch.finish(follower))
 }
 
@@ -82,14 +95,6 @@ pub async fn watch_only(follower: &mut Follower, timeout: Duration) -> anyhow::R
 
 async fn next_answer(sender: &EchoSender) -> (&EchoSender, std::io::Result<Answer>) {
     (sender, sender.next_answer().await)
-}
-
-/// Takes what is already in the buffer: an answer may be read before the events of its own way.
-async fn drain(watch: &mut Watch, follower: &mut Follower, leaving: &impl Leaving) -> anyhow::Result<()> {
-    while let Ok(event) = tokio::time::timeout(Duration::from_millis(20), follower.next()).await {
-        watch.enter(event?, leaving);
-    }
-    Ok(())
 }
 
 /// One probe on its way.
