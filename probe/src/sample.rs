@@ -181,7 +181,7 @@ pub enum RouteKind {
 }
 
 /// One IPv4 route.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     pub destination: Ipv4Net,
     pub kind: RouteKind,

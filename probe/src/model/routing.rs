@@ -155,19 +155,7 @@ mod tests {
     use super::*;
 
     fn route(destination: Ipv4Net, metric: u32, tos: u8, kind: RouteKind) -> Route {
-        Route {
-            destination,
-            kind,
-            table: TABLE_MAIN,
-            protocol: 3,
-            scope: 0,
-            metric,
-            tos,
-            preferred_source: None,
-            mtu: None,
-            next_hop_id: None,
-            hops: Vec::new(),
-        }
+        Route { destination, kind, table: TABLE_MAIN, protocol: 3, metric, tos, ..Route::default() }
     }
 
     fn rule(priority: u32, table: u32) -> Rule {

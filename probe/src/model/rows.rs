@@ -337,13 +337,9 @@ mod tests {
                 kind,
                 table: TABLE_MAIN,
                 protocol,
-                scope: 0,
                 metric,
-                tos: 0,
-                preferred_source: None,
-                mtu: None,
-                next_hop_id: None,
                 hops: if kind == RouteKind::Unicast { hops } else { Vec::new() },
+                ..Route::default()
             },
         )
     }

@@ -104,16 +104,10 @@ mod tests {
     fn route(next_hop_id: u32) -> Route {
         Route {
             destination: "10.200.153.64/26".parse().unwrap(),
-            kind: RouteKind::Unicast,
             table: 254,
             protocol: 12,
-            scope: 0,
-            metric: 0,
-            tos: 0,
-            preferred_source: None,
-            mtu: None,
             next_hop_id: Some(next_hop_id),
-            hops: Vec::new(),
+            ..Route::default()
         }
     }
 

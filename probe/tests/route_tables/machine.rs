@@ -177,19 +177,7 @@ fn local_route(address: &Address) -> Route {
 }
 
 fn empty_route(destination: Ipv4Net) -> Route {
-    Route {
-        destination,
-        kind: RouteKind::Unicast,
-        table: 254,
-        protocol: 3,
-        scope: 0,
-        metric: 0,
-        tos: 0,
-        preferred_source: None,
-        mtu: None,
-        next_hop_id: None,
-        hops: Vec::new(),
-    }
+    Route { destination, table: 254, protocol: 3, ..Route::default() }
 }
 
 fn route(line: &str, index: &impl Fn(&str) -> Result<u32>) -> Result<Route> {
