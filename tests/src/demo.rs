@@ -27,6 +27,8 @@ pub fn run(caliprobe: &Path) -> Result<()> {
     let cluster = Cluster::build(Variant::Bird)?;
     let node = cluster.machine(NODE)?;
     show(node, "ip route")?;
+    say("what the probe may see here");
+    preflight(caliprobe, node)?;
     say("healthy: a pod of paas-188 asks a pod of paas-187");
     diagnose(caliprobe, node, 0)?;
     say("breaking it as in the article: the route to paas-187's block is lost");
@@ -51,6 +53,16 @@ fn show(node: &Machine, script: &str) -> Result<()> {
     let output = node.run(|| Ok(command.output()?))?;
     print!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.success(), "`{script}` failed");
+    Ok(())
+}
+
+fn preflight(caliprobe: &Path, node: &Machine) -> Result<()> {
+    println!("[{NODE}]$ caliprobe preflight -q");
+    let mut command = Command::new(caliprobe);
+    command.args(["preflight", "-q"]).stdin(Stdio::null());
+    let output = node.run(|| command.output().context("cannot start caliprobe"))?;
+    print!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "caliprobe cannot tell what it may see");
     Ok(())
 }
 
