@@ -60,5 +60,6 @@ pub async fn gather(options: &GatherOptions) -> anyhow::Result<Sample> {
         pod_interfaces: Vec::new(),
         counters: counters::read(root),
         given_pools: options.pools.clone(),
+        ..Sample::default()
     })
 }

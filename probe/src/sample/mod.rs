@@ -4,10 +4,22 @@
 //! Addresses are `Ipv4Addr`; marks, flags and indices are in host byte order; counters are cumulative since
 //! the kernel object was made.
 
+mod calico;
+mod datastore;
+mod host;
+mod netfilter;
+mod routing_daemon;
+
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+
+pub use calico::{CniNetwork, ContainerLog, ControlPlane, FelixReadiness, LogEntry, Process, ProcessRole};
+pub use datastore::{BlockAffinity, Datastore, DatastoreNode, DatastorePod, DatastorePool, IpipMode};
+pub use host::{ConntrackTable, HostTables, NeighbourTable, SoftnetCpu};
+pub use netfilter::{BaseChain, NetfilterHook, RuleSetBackend};
+pub use routing_daemon::{BgpSession, Bird, BirdRoute, PeerKind};
 
 /// The version of this format. Fields may be added without a new version.
 pub const FORMAT_VERSION: u32 = 1;
@@ -86,6 +98,54 @@ pub struct Sample {
     /// Pools that the caller named; they win over every other source.
     #[serde(default)]
     pub given_pools: Vec<Ipv4Net>,
+    /// BIRD, as its control socket or `calicoctl node status` shows it.
+    #[serde(default)]
+    pub bird: Fact<Bird>,
+    /// Calico's processes, files and logs.
+    #[serde(default)]
+    pub control_plane: ControlPlane,
+    /// How full the kernel's tables are.
+    #[serde(default)]
+    pub tables: HostTables,
+    /// What the caller says that the datastore holds (`--facts`).
+    #[serde(default)]
+    pub datastore: Fact<Datastore>,
+    /// Parts that this sample does not hold, and why: those lists are empty because nobody looked, not because
+    /// nothing is there. A look at a live node holds every part.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub missing: BTreeMap<Part, String>,
+}
+
+impl Sample {
+    /// Whether this sample holds a part as a whole.
+    pub fn holds(&self, part: Part) -> bool {
+        !self.missing.contains_key(&part)
+    }
+}
+
+/// A part of a sample that a saved or pasted one may lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// Every device; without it `links` holds those alone that other parts name.
+    Links,
+    /// Whether devices are up, have a carrier, and their MTU.
+    LinkStates,
+    /// What kinds devices are, and the indices of their peers.
+    LinkKinds,
+    /// Packet and error counters of devices.
+    LinkStatistics,
+    Addresses,
+    /// Routes of the main table.
+    Routes,
+    /// Routes of all other tables.
+    OtherTables,
+    /// The protocols that wrote the routes, and their flags: `route -n` does not print them.
+    RouteProtocols,
+    Rules,
+    NextHops,
+    Neighbours,
+    Sysctls,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -318,55 +378,6 @@ pub struct FelixSets {
     pub masquerade_pools: Fact<Vec<Ipv4Net>>,
     /// `cali40all-hosts-net`: every node's address, this one's included; exists only with IPIP.
     pub hosts: Fact<Vec<Ipv4Net>>,
-}
-
-/// Which kernel interface holds a rule set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RuleSetBackend {
-    /// `ip_tables`, as `iptables-legacy` writes it.
-    Legacy,
-    /// `nf_tables`, as `iptables-nft` and `nft` write it.
-    NfTables,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NetfilterHook {
-    Prerouting,
-    Input,
-    Forward,
-    Output,
-    Postrouting,
-}
-
-impl NetfilterHook {
-    /// The name that iptables gives to the hook's chain.
-    pub fn chain_name(self) -> &'static str {
-        match self {
-            Self::Prerouting => "PREROUTING",
-            Self::Input => "INPUT",
-            Self::Forward => "FORWARD",
-            Self::Output => "OUTPUT",
-            Self::Postrouting => "POSTROUTING",
-        }
-    }
-}
-
-/// A chain that hangs on a netfilter hook.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BaseChain {
-    pub backend: RuleSetBackend,
-    pub table: String,
-    pub chain: String,
-    pub hook: NetfilterHook,
-    pub priority: i32,
-    /// Whether a packet that no rule decided over is dropped.
-    pub policy_drops: bool,
-    /// Packets that met the policy; `None` where the chain does not count.
-    pub policy_packets: Option<u64>,
-    /// Rules in the chain itself.
-    pub rules: u32,
 }
 
 /// One cached result of a CNI plug-in (libcni), for the pod network's interface.
