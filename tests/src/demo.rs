@@ -24,7 +24,7 @@ pub fn run(caliprobe: &Path) -> Result<()> {
     say(
         "building the article's cluster: 4 nodes with 2 pods each, 2 subnets, a router; IPIP by a real tunl0",
     );
-    let cluster = Cluster::build(Variant::Bird)?;
+    let cluster = Cluster::build(Variant::Bird, None)?;
     let node = cluster.machine(NODE)?;
     show(node, "ip route")?;
     say("what the probe may see here");

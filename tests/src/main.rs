@@ -8,6 +8,7 @@ mod judge;
 mod machine;
 mod run;
 mod scenario;
+mod stand_in;
 
 use std::{
     path::{Path, PathBuf},
@@ -17,7 +18,11 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
-use cluster::{Cluster, topology};
+use cluster::{
+    Cluster,
+    topology::{self, Variant},
+};
+use run::Programs;
 use scenario::Scenario;
 
 /// Modules that the cluster needs; a kernel may have them built in.
@@ -53,6 +58,9 @@ enum Task {
     Run {
         #[arg(long, value_name = "PATH")]
         caliprobe: PathBuf,
+        /// A BIRD 1.6, for clusters whose nodes run one
+        #[arg(long, value_name = "PATH")]
+        bird: Option<PathBuf>,
         /// The kernel series, which a scenario may be limited to
         #[arg(long)]
         kernel_label: String,
@@ -65,11 +73,22 @@ enum Task {
         caliprobe: PathBuf,
     },
     /// Builds the cluster and opens a shell beside it
-    Shell,
+    Shell {
+        /// A BIRD 1.6 that every node is to run
+        #[arg(long, value_name = "PATH")]
+        bird: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
-    match act(Arguments::parse().task) {
+    if stand_in::is_wanted() {
+        return outcome(stand_in::run().map(|()| ExitCode::SUCCESS));
+    }
+    outcome(act(Arguments::parse().task))
+}
+
+fn outcome(result: Result<ExitCode>) -> ExitCode {
+    match result {
         Ok(code) => code,
         Err(error) => {
             eprintln!("caliprobe-lab: {error:#}");
@@ -80,10 +99,11 @@ fn main() -> ExitCode {
 
 fn act(task: Task) -> Result<ExitCode> {
     match task {
-        Task::Run { caliprobe, kernel_label, files } => {
+        Task::Run { caliprobe, bird, kernel_label, files } => {
             let scenarios = Scenario::read_all(&files)?;
             prepare()?;
-            let tally = run::all(&scenarios, &caliprobe, &kernel_label);
+            let programs = Programs { caliprobe, bird };
+            let tally = run::all(&scenarios, &programs, &kernel_label);
             Ok(ExitCode::from(u8::from(tally.failed > 0)))
         }
         Task::Demo { caliprobe } => {
@@ -91,9 +111,9 @@ fn act(task: Task) -> Result<ExitCode> {
             demo::run(&caliprobe)?;
             Ok(ExitCode::SUCCESS)
         }
-        Task::Shell => {
+        Task::Shell { bird } => {
             prepare()?;
-            shell()
+            shell(bird.as_deref())
         }
     }
 }
@@ -110,8 +130,9 @@ fn prepare() -> Result<()> {
     Ok(())
 }
 
-fn shell() -> Result<ExitCode> {
-    let _cluster = Cluster::build(topology::Variant::Bird)?;
+fn shell(bird: Option<&Path>) -> Result<ExitCode> {
+    let variant = if bird.is_some() { Variant::Bgp } else { Variant::Bird };
+    let _cluster = Cluster::build(variant, bird)?;
     println!(
         "Nodes: paas-186 paas-187 paas-188 allen-laptop; the router between them: router; pods: web-188 db-188 …"
     );

@@ -25,6 +25,14 @@ const TRAFFIC: Duration = Duration::from_secs(20);
 /// `nobody` of Debian.
 const UNPRIVILEGED: u32 = 65534;
 
+/// What scenarios run.
+#[derive(Debug)]
+pub struct Programs {
+    pub caliprobe: PathBuf,
+    /// A BIRD 1.6, for clusters whose nodes run one.
+    pub bird: Option<PathBuf>,
+}
+
 #[derive(Debug, Default)]
 pub struct Tally {
     pub passed: u32,
@@ -33,7 +41,7 @@ pub struct Tally {
 }
 
 /// Runs them in order and prints a line for each.
-pub fn all(scenarios: &[Scenario], caliprobe: &Path, kernel: &str) -> Tally {
+pub fn all(scenarios: &[Scenario], programs: &Programs, kernel: &str) -> Tally {
     let mut tally = Tally::default();
     for scenario in scenarios {
         if !scenario.kernels.is_empty() && !scenario.kernels.iter().any(|other| other == kernel) {
@@ -41,7 +49,7 @@ pub fn all(scenarios: &[Scenario], caliprobe: &Path, kernel: &str) -> Tally {
             tally.skipped += 1;
             continue;
         }
-        match one(scenario, caliprobe) {
+        match one(scenario, programs) {
             Ok(Outcome { differences, time, .. }) if differences.is_empty() => {
                 println!("ok      {} ({:.1} s)", scenario.name, time.as_secs_f64());
                 tally.passed += 1;
@@ -76,8 +84,9 @@ fn print_failure(name: &str, outcome: &Outcome) {
     }
 }
 
-fn one(scenario: &Scenario, caliprobe: &Path) -> Result<Outcome> {
-    let cluster = Cluster::build(scenario.cluster)?;
+fn one(scenario: &Scenario, programs: &Programs) -> Result<Outcome> {
+    let caliprobe = &programs.caliprobe;
+    let cluster = Cluster::build(scenario.cluster, programs.bird.as_deref())?;
     for (machine, commands) in &scenario.breaks {
         let output = shell(&format!("set -e\n{}", commands.as_slice().join("\n")), |command| {
             cluster.machine(machine)?.run(|| Ok(command.output()?))

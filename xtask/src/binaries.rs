@@ -14,18 +14,18 @@ use serde::Deserialize;
 #[derive(Debug)]
 pub struct Binaries {
     pub caliprobe: PathBuf,
-    /// What builds the cluster and runs scenarios, in a guest.
+    /// What builds the cluster and runs scenarios, in a guest. It finds the library of its package beside itself.
     pub lab: PathBuf,
 }
 
 impl Binaries {
     pub fn build() -> Result<Self> {
-        Self::of(&["--package", "caliprobe", "--package", "caliprobe-tests", "--bins"])
+        Self::of(&["--package", "caliprobe", "--package", "caliprobe-tests", "--bins", "--lib"])
     }
 
     /// Builds the tests of the workspace too: with the features that those ask for, what both need is built once.
     pub fn build_with_tests() -> Result<Self> {
-        Self::of(&["--bins", "--tests"])
+        Self::of(&["--lib", "--bins", "--tests"])
     }
 
     fn of(selection: &[&str]) -> Result<Self> {

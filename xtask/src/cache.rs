@@ -29,6 +29,11 @@ impl Cache {
         self.root.join("kernels").join(series)
     }
 
+    /// The unpacked package of BIRD 1.6.
+    pub fn bird(&self) -> PathBuf {
+        self.root.join("bird")
+    }
+
     /// The package lists of one Debian suite that the machine itself does not use.
     pub fn suite(&self, suite: &str) -> PathBuf {
         self.root.join("apt").join(suite)

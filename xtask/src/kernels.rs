@@ -1,16 +1,15 @@
 //! The kernels that the lab runs on: Debian's cloud images, downloaded and unpacked into the cache, never installed.
 
 use std::{
-    ffi::OsString,
     fmt, fs,
     path::{Path, PathBuf},
     process::Command,
     str::FromStr,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
-use crate::{cache::Cache, command};
+use crate::{cache::Cache, command, debian::Packages};
 
 /// A line of kernels; which release of it is taken is asked of the package lists each time that one is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -155,7 +154,7 @@ fn fetch(cache: &Cache, series: Series) -> Result<()> {
     );
     let machine = Packages::of_this_machine();
     if series != Series::Newest
-        && let Some(image) = machine.newest_image(series)?
+        && let Some(image) = newest_image(&machine, series)?
     {
         // Lists of a machine that was not updated for long name packages that are gone: then the suite is asked.
         match unpack(cache, series, &machine, &image) {
@@ -164,8 +163,7 @@ fn fetch(cache: &Cache, series: Series) -> Result<()> {
         }
     }
     let suite = Packages::of_suite(cache, series.suite())?;
-    let image = suite
-        .newest_image(series)?
+    let image = newest_image(&suite, series)?
         .with_context(|| format!("{} has no linux-image-{series}*-cloud-amd64", series.suite()))?;
     unpack(cache, series, &suite, &image)
 }
@@ -175,11 +173,9 @@ fn unpack(cache: &Cache, series: Series, packages: &Packages, image: &str) -> Re
     eprintln!("kernel {series}: fetching {image}");
     let workspace = cache.workspace()?;
     let tree = workspace.path().join("tree");
-    let mut names = packages.parts_of(image)?;
+    let mut names = parts_of(packages, image)?;
     names.push(image.to_owned());
-    for archive in packages.download(&names, workspace.path())? {
-        command::output(Command::new("dpkg-deb").arg("-x").args([&archive, &tree]))?;
-    }
+    packages.unpack(&names, workspace.path(), &tree)?;
 
     let modules = ["lib/modules", "usr/lib/modules"].map(|place| tree.join(place));
     let modules = modules.iter().find(|place| place.is_dir()).context("the package has no modules")?;
@@ -208,109 +204,20 @@ fn only_entry(folder: &Path) -> Result<String> {
     entry.file_name().into_string().ok().with_context(|| format!("odd name in {}", folder.display()))
 }
 
-/// One set of package lists: the machine's own, or a Debian suite's that is kept in the cache.
-struct Packages {
-    options: Vec<OsString>,
+fn newest_image(packages: &Packages, series: Series) -> Result<Option<String>> {
+    let names = command::output(packages.command("apt-cache").args(["pkgnames", "linux-image-"]))?;
+    Ok(newest(names.lines(), series))
 }
 
-/// Ships with Debian and, as a package, with its derivatives.
-const DEBIAN_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-
-impl Packages {
-    fn of_this_machine() -> Self {
-        Self { options: Vec::new() }
-    }
-
-    fn of_suite(cache: &Cache, suite: &str) -> Result<Self> {
-        let mirror = debian_mirror()?;
-        ensure!(
-            Path::new(DEBIAN_KEYRING).is_file(),
-            "{DEBIAN_KEYRING} is missing: apt-get install debian-archive-keyring"
-        );
-        let folder = cache.suite(suite);
-        let (lists, archives, sources) =
-            (folder.join("lists"), folder.join("cache"), folder.join("sources.list"));
-        fs::create_dir_all(lists.join("partial"))?;
-        fs::create_dir_all(archives.join("archives/partial"))?;
-        fs::write(&sources, format!("deb [signed-by={DEBIAN_KEYRING}] {mirror} {suite} main\n"))?;
-
-        let option = |name: &str, value: &Path| {
-            let mut option = OsString::from(format!("{name}="));
-            option.push(value);
-            option
-        };
-        let options = [
-            option("Dir::Etc::sourcelist", &sources),
-            option("Dir::Etc::sourceparts", Path::new("-")),
-            option("Dir::State::lists", &lists),
-            option("Dir::Cache", &archives),
-            "Acquire::Languages=none".into(),
-            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".into(),
-        ];
-        let packages = Self { options: options.to_vec() };
-        eprintln!("kernels: reading the package lists of {suite}");
-        command::output(packages.command("apt-get").arg("update"))?;
-        Ok(packages)
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = command::untranslated(program);
-        // The cache may lie in a home that apt's own user cannot enter.
-        command.args(["-o", "APT::Sandbox::User=root"]);
-        for option in &self.options {
-            command.arg("-o").arg(option);
-        }
-        command
-    }
-
-    fn newest_image(&self, series: Series) -> Result<Option<String>> {
-        let names = command::output(self.command("apt-cache").args(["pkgnames", "linux-image-"]))?;
-        Ok(newest(names.lines(), series))
-    }
-
-    /// From 7.0 on an image is a metapackage of `linux-binary-RELEASE` and `linux-modules-RELEASE`.
-    fn parts_of(&self, image: &str) -> Result<Vec<String>> {
-        let depends = command::output(self.command("apt-cache").args(["depends", "--important", image]))?;
-        Ok(depends
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("Depends: "))
-            .filter(|name| name.starts_with("linux-binary-") || name.starts_with("linux-modules-"))
-            .map(str::to_owned)
-            .collect())
-    }
-
-    fn download(&self, names: &[String], folder: &Path) -> Result<Vec<PathBuf>> {
-        command::output(self.command("apt-get").arg("download").args(names).current_dir(folder))?;
-        let mut archives = Vec::new();
-        for entry in fs::read_dir(folder)? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "deb") {
-                archives.push(path);
-            }
-        }
-        if archives.len() != names.len() {
-            bail!("apt-get download left {} of {} packages", archives.len(), names.len());
-        }
-        Ok(archives)
-    }
-}
-
-/// The mirror that this machine takes Debian from, as its own package lists tell, or `$CALIPROBE_DEBIAN_MIRROR`.
-fn debian_mirror() -> Result<String> {
-    if let Ok(mirror) = std::env::var("CALIPROBE_DEBIAN_MIRROR") {
-        return Ok(mirror);
-    }
-    let format = "$(ORIGIN)|$(LABEL)|$(REPO_URI)";
-    let targets = command::output(Command::new("apt-get").args([
-        "indextargets",
-        "--format",
-        format,
-        "Created-By: Packages",
-    ]))?;
-    targets.lines().find_map(|line| line.strip_prefix("Debian|Debian|")).map(str::to_owned).context(
-        "this machine's apt has no Debian sources to take the kernel from. \
-             Name a Debian mirror in CALIPROBE_DEBIAN_MIRROR, and have the package debian-archive-keyring",
-    )
+/// From 7.0 on an image is a metapackage of `linux-binary-RELEASE` and `linux-modules-RELEASE`.
+fn parts_of(packages: &Packages, image: &str) -> Result<Vec<String>> {
+    let depends = command::output(packages.command("apt-cache").args(["depends", "--important", image]))?;
+    Ok(depends
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Depends: "))
+        .filter(|name| name.starts_with("linux-binary-") || name.starts_with("linux-modules-"))
+        .map(str::to_owned)
+        .collect())
 }
 
 fn newest<'a>(names: impl Iterator<Item = &'a str>, series: Series) -> Option<String> {

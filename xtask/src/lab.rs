@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::{
     binaries::Binaries,
+    bird,
     cache::Cache,
     guest::Guest,
     kernels::{self, Kernel, Selection, Series},
@@ -41,31 +42,40 @@ pub fn run(arguments: &LabArguments) -> Result<ExitCode> {
         return list();
     }
     let cache = Cache::open()?;
-    let binaries = Binaries::build()?;
+    let programs = Programs { binaries: Binaries::build()?, bird: bird::obtain(&cache)? };
     if arguments.shell {
         ensure!(series.len() == 1, "a shell is in one guest: name one kernel");
         let kernel = Kernel::obtain(&cache, series[0])?;
-        let command = [binaries.lab.into_os_string(), "shell".into()];
+        let command = [programs.binaries.lab.into(), "shell".into(), "--bird".into(), programs.bird.into()];
         let code = Guest { kernel: &kernel, time_limit: SHELL }.run_on_terminal(&command)?;
         return Ok(exit_code(code));
     }
     let mut worst = 0;
     for series in series {
         let kernel = Kernel::obtain(&cache, series)?;
-        worst = worst.max(run_scenarios(&kernel, &binaries, &arguments.files, &mut io::stdout())?);
+        worst = worst.max(run_scenarios(&kernel, &programs, &arguments.files, &mut io::stdout())?);
     }
     Ok(exit_code(worst))
+}
+
+/// What runs in a guest.
+#[derive(Debug)]
+pub struct Programs {
+    pub binaries: Binaries,
+    pub bird: PathBuf,
 }
 
 /// Runs the scenarios in one guest; the exit code is that of `caliprobe-lab run`.
 pub fn run_scenarios(
     kernel: &Kernel,
-    binaries: &Binaries,
+    programs: &Programs,
     files: &[PathBuf],
     stdout: &mut (dyn io::Write + Send),
 ) -> Result<i32> {
+    let Programs { binaries, bird } = programs;
     let mut command: Vec<OsString> = vec![binaries.lab.clone().into(), "run".into()];
     command.extend(["--caliprobe".into(), binaries.caliprobe.clone().into()]);
+    command.extend(["--bird".into(), bird.clone().into()]);
     command.extend(["--kernel-label".into(), kernel.series.name().into()]);
     for file in files {
         let file = file.canonicalize().with_context(|| format!("no such scenario: {}", file.display()))?;

@@ -16,9 +16,11 @@ use crate::{
 
 mod bench;
 mod binaries;
+mod bird;
 mod cache;
 mod command;
 mod counts;
+mod debian;
 mod demo;
 mod guest;
 mod kernels;

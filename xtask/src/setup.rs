@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 use crate::{
+    bird,
     cache::Cache,
     kernels::{Kernel, Series},
 };
@@ -15,6 +16,7 @@ mod programs;
 
 pub fn run() -> Result<ExitCode> {
     let kernels = ensure(&Series::USUAL)?;
+    bird::obtain(&Cache::open()?)?;
     let releases: Vec<&str> = kernels.iter().map(|kernel| kernel.release.as_str()).collect();
     println!("setup: nothing is missing; the lab's kernels are {}", releases.join(" and "));
     Ok(ExitCode::SUCCESS)

@@ -11,10 +11,13 @@ use clap::Args;
 
 use crate::{
     binaries::{Binaries, cargo},
+    bird,
+    cache::Cache,
     command,
     counts::{Counting, Counts},
     kernels::{Kernel, Series},
-    lab, setup,
+    lab::{self, Programs},
+    setup,
     tools::Toolchain,
 };
 
@@ -35,12 +38,12 @@ pub fn run(arguments: &TestArguments) -> Result<ExitCode> {
     rings.run("lints", lints);
     rings.run("lints of the kernel programs", lints_of_kernel_programs);
     let build = Instant::now();
-    match Binaries::build_with_tests() {
-        Ok(binaries) => {
+    match programs() {
+        Ok(programs) => {
             println!("== build: {} s", build.elapsed().as_secs());
             rings.run("tests of the workspace", workspace);
             for kernel in &kernels {
-                rings.run(&format!("scenarios on {}", kernel.release), || scenarios(kernel, &binaries));
+                rings.run(&format!("scenarios on {}", kernel.release), || scenarios(kernel, &programs));
             }
         }
         Err(error) => rings.run("build", || Err(error)),
@@ -48,6 +51,10 @@ pub fn run(arguments: &TestArguments) -> Result<ExitCode> {
     println!("== all: {} s", start.elapsed().as_secs());
     println!("{}", rings.counts);
     Ok(if rings.counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn programs() -> Result<Programs> {
+    Ok(Programs { bird: bird::obtain(&Cache::open()?)?, binaries: Binaries::build_with_tests()? })
 }
 
 #[derive(Default)]
@@ -115,10 +122,10 @@ fn workspace() -> Result<Counts> {
     outcome(counting.counts(), status.success())
 }
 
-fn scenarios(kernel: &Kernel, binaries: &Binaries) -> Result<Counts> {
+fn scenarios(kernel: &Kernel, programs: &Programs) -> Result<Counts> {
     let files = lab::scenarios()?;
     let mut counting = Counting::new(io::stdout(), Counts::of_lab);
-    let code = lab::run_scenarios(kernel, binaries, &files, &mut counting)?;
+    let code = lab::run_scenarios(kernel, programs, &files, &mut counting)?;
     outcome(counting.counts(), code == 0)
 }
 

@@ -4,15 +4,18 @@ use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
 use data_encoding::{BASE64, HEXLOWER};
+use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::topology::{NAMESPACE, Node, POD_MTU, Variant};
 
+const HOST_NAME: &str = "/etc/hostname";
 const NETWORK: &str = "k8s-pod-network";
 
 /// Writes the files of the calling thread's machine.
 pub fn write(node: &Node, variant: Variant) -> Result<()> {
+    give_name(node)?;
     put("/var/lib/calico/nodename", node.name)?;
     put("/var/lib/calico/mtu", &POD_MTU.to_string())?;
     let configuration = cni_configuration(node).to_string();
@@ -31,6 +34,17 @@ pub fn write(node: &Node, variant: Variant) -> Result<()> {
     let gone = format!("gone-{}", node.number);
     let interfaces = interfaces("cali00000000000", "cni-gone", variant);
     cache_result(&configuration, &gone, "cni-gone", &node.tunnel_address.to_string(), &interfaces)
+}
+
+/// A machine without this file is left without: the lab writes nothing where others would see it.
+fn give_name(node: &Node) -> Result<()> {
+    let own = "/run/hostname";
+    if !Path::new(HOST_NAME).exists() {
+        return Ok(());
+    }
+    put(own, &format!("{}\n", node.name))?;
+    mount(Some(own), HOST_NAME, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .with_context(|| format!("cannot mount {HOST_NAME}"))
 }
 
 fn cni_configuration(node: &Node) -> Value {

@@ -1,5 +1,7 @@
 //! The article's cluster, built from one process: four nodes with two pods each, and the router between them.
 
+mod bird;
+mod calico_node;
 pub mod felix;
 pub mod files;
 pub mod network;
@@ -7,7 +9,7 @@ pub mod rules;
 pub mod services;
 pub mod topology;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, Result};
 
@@ -22,7 +24,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    pub fn build(variant: Variant) -> Result<Self> {
+    /// `bird` is the program that nodes run in clusters with BGP.
+    pub fn build(variant: Variant, bird: Option<&Path>) -> Result<Self> {
         let router = Machine::boot(ROUTER)?;
         let nodes = NODES.iter().map(|node| Machine::boot(node.name)).collect::<Result<Vec<_>>>()?;
         let mut pods = BTreeMap::new();
@@ -33,6 +36,10 @@ impl Cluster {
         for (node, machine) in NODES.iter().zip(&nodes) {
             build_node(node, machine, variant, &mut pods)
                 .with_context(|| format!("cannot build {}", node.name))?;
+        }
+        if variant.has_daemons() {
+            let bird = bird.context("this cluster's nodes run BIRD, and none was given (--bird)")?;
+            calico_node::start_everywhere(&nodes, bird)?;
         }
         let names = NODES.iter().map(|node| node.name.to_owned());
         let mut nodes: BTreeMap<String, Machine> = names.zip(nodes).collect();

@@ -43,11 +43,13 @@ pub fn node(node: &Node, variant: Variant) -> String {
         address add 172.17.0.1/16 brd + dev docker0\n\
         link set docker0 up\n\
         link set tunl0 mtu {POD_MTU} up\n\
-        address add {tunnel_address}/32 dev tunl0\n\
-        route add blackhole {block} proto {protocol}\n"
+        address add {tunnel_address}/32 dev tunl0\n"
     );
-    for other in node.others() {
-        let _ = writeln!(batch, "route add {}", block_route(node, other, variant));
+    if !variant.has_daemons() {
+        let _ = writeln!(batch, "route add blackhole {block} proto {protocol}");
+        for other in node.others() {
+            let _ = writeln!(batch, "route add {}", block_route(node, other, variant));
+        }
     }
     for pod in &node.pods {
         let _ = writeln!(

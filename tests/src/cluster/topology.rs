@@ -148,11 +148,18 @@ pub enum Variant {
     Bird1024,
     /// v3.33: Felix writes them as protocol 80, with an MTU.
     Felix,
+    /// v3.27, with its processes: BIRD itself writes the routes, by what its sessions tell it.
+    Bgp,
     /// v3.27, where peers of the own subnet are reached without encapsulation.
     CrossSubnet,
 }
 
 impl Variant {
+    /// Whether Calico's processes run, and do their work themselves.
+    pub fn has_daemons(self) -> bool {
+        self == Self::Bgp
+    }
+
     /// Whether packets between pods of the two nodes are encapsulated.
     pub fn tunnels(self, from: &Node, to: &Node) -> bool {
         self != Self::CrossSubnet || !from.shares_subnet_with(to)
@@ -166,7 +173,7 @@ impl Variant {
     /// What stands behind the pods' routes.
     pub fn pod_route_suffix(self) -> &'static str {
         match self {
-            Self::Bird | Self::CrossSubnet => "",
+            Self::Bird | Self::Bgp | Self::CrossSubnet => "",
             Self::Bird1024 | Self::Felix => " metric 1024",
         }
     }
@@ -174,7 +181,7 @@ impl Variant {
     /// What stands behind the route of a block that is reached through `tunl0`.
     pub fn tunnel_route_suffix(self) -> &'static str {
         match self {
-            Self::Bird | Self::CrossSubnet => "onlink",
+            Self::Bird | Self::Bgp | Self::CrossSubnet => "onlink",
             Self::Bird1024 => "metric 1024 onlink",
             Self::Felix => "onlink mtu 1480",
         }
