@@ -5,6 +5,8 @@ use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
 
+use crate::sources::GatherOptions;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  fine, or the view ran
@@ -18,6 +20,17 @@ Examples:
   caliprobe diagnose kube-system/coredns-5c98db65d4-x2l7b --from host
   caliprobe diagnose 10.200.153.70 --from default/web-0 -o json
   caliprobe diagnose 10.200.153.70 --from 10.200.55.237 --passive --timeout 20s";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  caliprobe check
+  caliprobe check --facts cluster.json -o json
+  caliprobe check --root /host";
+
+const PEERS_EXAMPLES: &str = "\
+Examples:
+  caliprobe peers
+  caliprobe peers --bad --probe";
 
 const ROUTES_EXAMPLES: &str = "\
 Examples:
@@ -49,6 +62,17 @@ pub struct Global {
     /// A pod pool, where this node does not tell it; wins over what the node tells. Repeatable.
     #[arg(long = "pool", value_name = "CIDR", global = true)]
     pub pools: Vec<Ipv4Net>,
+    /// What only the datastore knows: the output of
+    /// `kubectl get nodes,pods,ippools,blockaffinities -A -o json`.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub facts: Option<PathBuf>,
+}
+
+impl Global {
+    /// What is read of this node.
+    pub fn sources(&self) -> GatherOptions {
+        GatherOptions { root: self.root.clone(), pools: self.pools.clone(), facts: self.facts.clone() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -62,6 +86,10 @@ pub enum Output {
 pub enum Command {
     /// This pod IP does not answer: where is the packet lost, why, what do I type?
     Diagnose(DiagnoseArgs),
+    /// Is this node's pod network in order? Without any traffic of its own.
+    Check(CheckArgs),
+    /// The other nodes: BGP session, blocks, next hop, neighbour, traffic both ways.
+    Peers(PeersArgs),
     /// The route table: what each row is for, its traffic, and what is wrong with it.
     Routes(RoutesArgs),
     /// What this kernel and these privileges allow, what is lost by what they do not, and what to do.
@@ -131,6 +159,40 @@ pub struct DiagnoseArgs {
     /// Write all that the verdict rests on to this file, for a bug report; it holds routes, addresses and pod names.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = CHECK_EXAMPLES)]
+pub struct CheckArgs {
+    /// Judge a saved sample, or outputs that were pasted, instead of this node.
+    #[arg(long, value_name = "PATH")]
+    pub input: Option<PathBuf>,
+    /// From which severity on a finding makes exit code 1.
+    #[arg(long, value_enum, default_value_t)]
+    pub fail_on: FailOn,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    Critical,
+    #[default]
+    Warning,
+    Info,
+    Never,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = PEERS_EXAMPLES)]
+pub struct PeersArgs {
+    /// Send one echo request to the tunnel address of each peer, at most 50 a second.
+    #[arg(long, conflicts_with = "input")]
+    pub probe: bool,
+    /// Show only peers with something wrong.
+    #[arg(long)]
+    pub bad: bool,
+    /// Judge a saved sample, or outputs that were pasted, instead of this node.
+    #[arg(long, value_name = "PATH")]
+    pub input: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -139,6 +139,18 @@ pub struct Observation {
     pub limits: Vec<(String, String)>,
 }
 
+/// One echo request to another node's end of the tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerEcho {
+    pub peer: Ipv4Addr,
+    pub address: Ipv4Addr,
+    /// Whether the datastore says that this is its tunnel address; otherwise it is the first of a block, which it
+    /// mostly is, and silence proves nothing.
+    pub certain: bool,
+    /// Microseconds to the answer; `None` without one.
+    pub rtt_us: Option<u64>,
+}
+
 /// Something that happened to a followed packet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FollowedEvent {

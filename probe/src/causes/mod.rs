@@ -8,6 +8,7 @@ pub mod inbound;
 pub mod kernel_route;
 pub mod neighbour;
 pub mod netfilter;
+pub mod node;
 pub mod path;
 pub mod pod;
 pub mod route_table;

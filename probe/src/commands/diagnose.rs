@@ -34,7 +34,7 @@ use crate::{
         text,
     },
     sample::Sample,
-    sources::{self, GatherOptions, namespace::NetworkNamespace},
+    sources::{self, namespace::NetworkNamespace},
 };
 
 /// Runs one diagnosis and prints it.
@@ -46,7 +46,7 @@ pub async fn run(args: &DiagnoseArgs, global: &Global) -> anyhow::Result<Exit> {
         .map(EndpointName::parse)
         .transpose()
         .map_err(|error| anyhow::anyhow!("source {error}"))?;
-    let options = GatherOptions { root: global.root.clone(), pools: global.pools.clone() };
+    let options = global.sources();
     let mut sample = sources::gather(&options).await.context("cannot read this node's network state")?;
     let question = endpoints::resolve(&sample, &target, from.as_ref(), args.passive)?;
     sample.pod_interfaces = pod_interfaces::look_into(&sample, &question, global);

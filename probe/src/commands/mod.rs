@@ -1,7 +1,10 @@
 //! One file per command: gather, judge, report, nothing else.
 
+pub mod check;
 pub mod detach;
 pub mod diagnose;
+mod look;
+pub mod peers;
 pub mod preflight;
 pub mod routes;
 pub mod run;

@@ -11,12 +11,12 @@ use crate::{
     model::{Model, is_pod_link, readiness::assess},
     readiness::Readiness,
     report::preflight::PreflightDocument,
-    sources::{self, GatherOptions, kernel_settings, privileges},
+    sources::{self, kernel_settings, privileges},
 };
 
 /// Tries everything and prints what came of it. It leaves nothing attached.
 pub async fn run(global: &Global) -> anyhow::Result<Exit> {
-    let options = GatherOptions { root: global.root.clone(), pools: global.pools.clone() };
+    let options = global.sources();
     let sample = sources::gather(&options).await.context("cannot read this node's network state")?;
     let pods = sample.links.iter().filter(|link| is_pod_link(link));
     let readiness = Readiness {

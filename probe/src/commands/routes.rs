@@ -6,8 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
-
+use super::look::{self, Look};
 use crate::{
     causes::route_table::{self, Fault},
     cli::{Global, Output, RoutesArgs},
@@ -19,7 +18,6 @@ use crate::{
     },
     report::{document::NotSeen, routes::RoutesDocument},
     sample::{Link, Sample},
-    sources::{self, GatherOptions, pod_interfaces, saved},
 };
 
 /// A pod that starts or stops looks faulty for less than this; Calico's own repairs take longer.
@@ -30,11 +28,7 @@ pub async fn run(args: &RoutesArgs, global: &Global) -> anyhow::Result<Exit> {
     let tables = if args.all_tables { Tables::All } else { Tables::Main };
     let document = match &args.input {
         Some(path) => {
-            let mut sample = saved::read(path)?;
-            if !global.pools.is_empty() {
-                sample.given_pools.clone_from(&global.pools);
-            }
-            let seen = Seen { sample, unread: BTreeMap::new() };
+            let seen = Seen { sample: look::saved(path, global)?, unread: BTreeMap::new() };
             seen.document(tables, |_| true)
         }
         None => standing(tables, global).await?,
@@ -64,11 +58,7 @@ struct Seen {
 
 impl Seen {
     async fn look(global: &Global) -> anyhow::Result<Self> {
-        let options = GatherOptions { root: global.root.clone(), pools: global.pools.clone() };
-        let mut sample = sources::gather(&options).await.context("cannot read this node's network state")?;
-        let pods = sample.links.iter().filter(|link| is_pod_link(link));
-        let pod_interfaces::PodInterfaces { read, unread } = pod_interfaces::read(&global.root, pods);
-        sample.pod_interfaces = read;
+        let Look { sample, unread } = look::live(global).await?;
         Ok(Self { sample, unread })
     }
 

@@ -131,7 +131,7 @@ struct Watch {
 
 impl Watch {
     async fn start(args: &RunArgs, global: &Global) -> anyhow::Result<Self> {
-        let options = GatherOptions { root: global.root.clone(), pools: global.pools.clone() };
+        let options = global.sources();
         // Subscribed before the first read, so that no change falls between.
         let changes = Changes::subscribe()?;
         let sample = sources::gather(&options).await.context("cannot read this node's network state")?;

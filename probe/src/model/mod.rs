@@ -2,6 +2,7 @@
 //! socket, no clock.
 
 pub mod layout;
+pub mod peers;
 pub mod pools;
 pub mod readiness;
 pub mod routing;
@@ -310,6 +311,17 @@ impl<'a> Model<'a> {
         let hosts = self.sample.sets.hosts.known()?;
         (hosts.len() > 1)
             .then(|| format!("cali40all-hosts-net names {} nodes, and Felix makes it for IPIP", hosts.len()))
+    }
+
+    /// Whether anything here is of Calico; without it there is no pod network of it to judge.
+    pub fn shows_calico(&self) -> bool {
+        let sample = self.sample;
+        let on_tunnel = |tunnel: &Link| sample.addresses.iter().any(|address| address.link == tunnel.index);
+        sample.node.calico_node_name.known().is_some()
+            || sample.bird.known().is_some()
+            || sample.links.iter().any(is_pod_link)
+            || self.tunnel().is_some_and(|tunnel| tunnel.up || on_tunnel(tunnel))
+            || sample.routes.iter().any(|route| is_calico_protocol(route.protocol) || self.uses_tunnel(route))
     }
 
     /// Whether an address is a node's, this one's included.

@@ -9,3 +9,4 @@ pub mod follow;
 pub mod follower;
 pub mod handshake;
 pub mod icmp;
+pub mod peers;

@@ -195,6 +195,12 @@ pub enum SubjectKind {
     Sysctl,
     Chain,
     Address,
+    /// A node as a whole.
+    Node,
+    /// A table of the kernel that may be full.
+    Table,
+    /// A log file.
+    Log,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

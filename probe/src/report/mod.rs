@@ -1,8 +1,10 @@
 //! Findings made into what a person or a program reads.
 
+pub mod check;
 pub mod document;
 pub mod error;
 pub mod ledger;
+pub mod peers;
 pub mod preflight;
 pub mod routes;
 mod table;

@@ -47,8 +47,8 @@ pub struct Process {
 /// Felix' answer at `127.0.0.1:9099/readiness`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FelixReadiness {
-    /// HTTP status: 200 ready, 503 not.
-    pub status: u16,
+    /// HTTP status: 200 ready, 503 not; `None` where it took the connection and did not answer.
+    pub status: Option<u16>,
     /// The first line of the body.
     pub message: String,
 }

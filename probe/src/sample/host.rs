@@ -12,16 +12,16 @@ pub struct HostTables {
     pub softnet: Fact<Vec<SoftnetCpu>>,
 }
 
-/// `net.netfilter.nf_conntrack_*` and the sums of `/proc/net/stat/nf_conntrack`.
+/// `net.netfilter.nf_conntrack_*` and the sums of `/proc/net/stat/nf_conntrack`, as far as the kernel has them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConntrackTable {
     pub count: u64,
     pub max: u64,
     /// Packets dropped because no entry could be made.
-    pub drop: u64,
+    pub drop: Option<u64>,
     /// Entries given up early to make room.
-    pub early_drop: u64,
-    pub insert_failed: u64,
+    pub early_drop: Option<u64>,
+    pub insert_failed: Option<u64>,
 }
 
 /// The IPv4 neighbour table: its limits are those of the initial network namespace, for all namespaces together.
@@ -31,7 +31,7 @@ pub struct NeighbourTable {
     /// `net.ipv4.neigh.default.gc_thresh3`; absent outside of the initial network namespace.
     pub limit: Option<u64>,
     /// How often no entry could be made for want of room.
-    pub table_fulls: u64,
+    pub table_fulls: Option<u64>,
 }
 
 /// One CPU's backlog.

@@ -1,12 +1,19 @@
 //! The only place that reads the machine otherwise than by kernel programs. Every reader of files takes a root
 //! folder, so that a test hands it one.
 
+pub mod bird;
+mod calico_files;
 pub mod changes;
 pub mod cni;
+mod cni_networks;
 pub mod counters;
+pub mod datastore;
+mod felix;
 pub mod files;
+mod host_tables;
 pub mod identity;
 pub mod kernel_settings;
+mod logs;
 pub mod namespace;
 pub mod netfilter;
 pub mod netlink;
@@ -14,6 +21,7 @@ pub mod next_hops;
 pub mod packet_socket;
 pub mod pod_interfaces;
 pub mod privileges;
+mod processes;
 pub mod raw_netlink;
 pub mod saved;
 pub mod sets;
@@ -35,11 +43,18 @@ pub struct GatherOptions {
     pub root: PathBuf,
     /// Pools that win over every other source.
     pub pools: Vec<Ipv4Net>,
+    /// What the datastore holds, as `kubectl` printed it.
+    pub facts: Option<PathBuf>,
 }
 
-/// Reads everything of the network namespace of the calling thread. Fails only where rtnetlink does.
+/// Reads everything of the network namespace of the calling thread. Fails only where rtnetlink does, or where the
+/// caller's own file cannot be read.
 pub async fn gather(options: &GatherOptions) -> anyhow::Result<Sample> {
     let root = options.root.as_path();
+    let datastore = match &options.facts {
+        Some(path) => Fact::Known(datastore::read(path)?),
+        None => Fact::Absent("only the datastore knows; --facts FILE says".to_owned()),
+    };
     let netlink::Facts { links, addresses, routes, next_hops, rules, neighbours } =
         Netlink::open()?.read().await?;
     let sysctls = sysctl::read(root, links.iter().map(|link| link.name.as_str()));
@@ -60,6 +75,20 @@ pub async fn gather(options: &GatherOptions) -> anyhow::Result<Sample> {
         pod_interfaces: Vec::new(),
         counters: counters::read(root),
         given_pools: options.pools.clone(),
+        tables: host_tables::read(root),
+        datastore,
         ..Sample::default()
     })
+}
+
+/// Adds Calico's own state, which takes as long as BIRD and Felix take to answer, up to two seconds where one hangs.
+pub async fn gather_control_plane(options: &GatherOptions, sample: &mut Sample) {
+    let root = options.root.as_path();
+    let processes = Fact::from_result(processes::read(root, sample.node.network_namespace));
+    let seen = processes.known().map_or(&[][..], Vec::as_slice);
+    let (bird, felix) = tokio::join!(bird::read(root, seen), felix::read());
+    sample.bird = Fact::from_result(bird);
+    sample.control_plane = calico_files::read(root);
+    sample.control_plane.felix = Fact::from_result(felix);
+    sample.control_plane.processes = processes;
 }

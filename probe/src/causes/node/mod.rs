@@ -1,0 +1,48 @@
+//! What is wrong with a node as it stands, without any traffic of its own: what the article looks at by hand, and
+//! what else keeps a node's pod network from working.
+
+mod calico;
+mod explain;
+mod interfaces;
+mod names;
+mod pod_networks;
+mod review;
+mod routes;
+mod sessions;
+mod settings;
+mod tables;
+mod tunnel;
+mod uplink;
+
+pub use explain::explain;
+pub use interfaces::has_errors;
+pub use review::{Review, Topic};
+
+use crate::{model::Model, report::document::Finding, sample::Sample};
+
+/// Judges a node topic by topic, in the order in which a person reads them. An earlier look at the same node shows
+/// which counters rise.
+pub fn judge(model: &Model<'_>, earlier: Option<&Sample>) -> Vec<Review> {
+    let mut reviews = vec![
+        calico::review(model),
+        sessions::review(model),
+        names::review(model),
+        uplink::review(model),
+        pod_networks::review(model),
+        tunnel::review(model),
+        routes::review(model),
+        settings::review(model),
+        interfaces::review(model, earlier),
+        tables::review(model, earlier),
+    ];
+    explain::fold(model, &mut reviews);
+    reviews
+}
+
+/// The reasons in the control plane that may explain a fault of the data path.
+pub fn reasons(model: &Model<'_>) -> Vec<Finding> {
+    [calico::review(model), sessions::review(model), uplink::review(model), pod_networks::review(model)]
+        .into_iter()
+        .flat_map(|review| review.findings)
+        .collect()
+}

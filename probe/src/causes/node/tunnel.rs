@@ -1,0 +1,95 @@
+//! `tunl0` and the MTUs along the path.
+
+use super::{Review, Topic};
+use crate::{
+    causes::{Cause, case::finding, tunnel},
+    model::{Model, is_pod_link},
+    report::document::{EvidenceSource, Finding, Severity, SubjectKind},
+    sample::{Link, Part},
+};
+
+/// Bytes of the outer IPv4 header.
+const OUTER_HEADER: u32 = 20;
+
+pub fn review(model: &Model<'_>) -> Review {
+    let mut review = Review::of(Topic::Tunnel);
+    let Some(tunnel) = model.tunnel() else {
+        match model.needs_tunnel() {
+            Some(_) => review.found(tunnel::fault(model)),
+            None => review.pass("no tunl0, and nothing here needs one"),
+        }
+        return review;
+    };
+    if !model.sample.holds(Part::LinkStates) {
+        review.unseen("whether tunl0 is up", "the devices' states were not shown");
+        return review;
+    }
+    match tunnel::fault(model) {
+        Some(fault) => review.found([fault]),
+        None if tunnel.up => {
+            review.pass(format!("tunl0 is up, MTU {}", tunnel.mtu));
+            review.found(without_address(model, tunnel));
+        }
+        None => review.pass("tunl0 is down, and nothing here needs it"),
+    }
+    mtus(model, tunnel, &mut review);
+    review
+}
+
+/// Without one the host's own packets to pods of other nodes leave with an address that answers do not come back to
+/// through the tunnel.
+fn without_address(model: &Model<'_>, tunnel: &Link) -> Option<Finding> {
+    let sample = model.sample;
+    let needed = model.needs_tunnel()?;
+    if !sample.holds(Part::Addresses) || sample.addresses.iter().any(|address| address.link == tunnel.index) {
+        return None;
+    }
+    let found = finding(
+        Cause::TunnelAddressMissing,
+        SubjectKind::Interface,
+        tunnel::TUNNEL,
+        "tunl0 has no address: pods reach each other, this node's own processes do not reach other nodes' pods",
+    )
+    .with_severity(Severity::Warning)
+    .with(EvidenceSource::Link, "no IPv4 address is on tunl0")
+    .with(EvidenceSource::Route, needed)
+    .confirm("kubectl", format!("kubectl get node {} -o yaml | grep IPv4IPIPTunnelAddr", model.node_name()));
+    Some(found)
+}
+
+/// Full-sized packets of pods must fit the tunnel, and encapsulated ones the uplink. Where they do not, path MTU
+/// discovery has to work, which it mostly does.
+fn mtus(model: &Model<'_>, tunnel: &Link, review: &mut Review) {
+    let wires = model.sample.links.iter().filter(|link| model.is_wire(link.index) && link.up);
+    let Some(wire) = wires.min_by_key(|link| link.mtu).filter(|wire| wire.mtu > 0 && tunnel.mtu > 0) else {
+        return;
+    };
+    let largest = model.sample.links.iter().filter(|link| is_pod_link(link)).max_by_key(|link| link.mtu);
+    let too_large = |mtu: u32, limit: u32, what: &str, whose: &Link, of: &Link| {
+        finding(
+            Cause::MtuBlackHole,
+            SubjectKind::Interface,
+            &whose.name,
+            format!(
+                "{} has MTU {mtu}, {what} is {limit}: full packets depend on path MTU discovery",
+                whose.name
+            ),
+        )
+        .inferred()
+        .with_severity(Severity::Info)
+        .with(EvidenceSource::Link, format!("{} MTU {}, {} MTU {}", whose.name, whose.mtu, of.name, of.mtu))
+        .confirm(model.node_name(), "ip link show | grep mtu; cat /var/lib/calico/mtu")
+    };
+    let room = wire.mtu.saturating_sub(OUTER_HEADER);
+    if tunnel.mtu > room && model.needs_tunnel().is_some() {
+        let what = format!("the room within {}", wire.name);
+        review.found([too_large(tunnel.mtu, room, &what, tunnel, wire)]);
+    }
+    match largest.filter(|pod| pod.mtu > tunnel.mtu) {
+        Some(pod) => review.found([too_large(pod.mtu, tunnel.mtu, "tunl0's", pod, tunnel)]),
+        None => review.pass(format!(
+            "MTUs fit: pods ≤ tunl0 {} ≤ {} {} − {OUTER_HEADER}",
+            tunnel.mtu, wire.name, wire.mtu
+        )),
+    }
+}

@@ -1,0 +1,41 @@
+//! How commands that judge a node as it stands come to a sample of it.
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::Context as _;
+
+use crate::{
+    cli::Global,
+    model::is_pod_link,
+    sample::Sample,
+    sources::{self, pod_interfaces, saved},
+};
+
+/// One look at a node.
+pub struct Look {
+    pub sample: Sample,
+    /// Why the pods behind some devices could not be looked into.
+    pub unread: BTreeMap<u32, String>,
+}
+
+/// Looks at this node, its pods' own ends included.
+pub async fn live(global: &Global) -> anyhow::Result<Look> {
+    let mut sample =
+        sources::gather(&global.sources()).await.context("cannot read this node's network state")?;
+    let pods = sample.links.iter().filter(|link| is_pod_link(link));
+    let pod_interfaces::PodInterfaces { read, unread } = pod_interfaces::read(&global.root, pods);
+    sample.pod_interfaces = read;
+    Ok(Look { sample, unread })
+}
+
+/// Takes what was saved or pasted, with the pools that the caller names.
+pub fn saved(path: &Path, global: &Global) -> anyhow::Result<Sample> {
+    let mut sample = saved::read(path)?;
+    if !global.pools.is_empty() {
+        sample.given_pools.clone_from(&global.pools);
+    }
+    if let Some(facts) = &global.facts {
+        sample.datastore = crate::sample::Fact::Known(sources::datastore::read(facts)?);
+    }
+    Ok(sample)
+}

@@ -1,0 +1,74 @@
+//! One echo request to the tunnel address of each other node, through the tunnel as any pod's packet goes.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    cookie::{Cookie, ProbeNumber},
+    echo::{EchoSender, EchoSocket},
+    icmp::Answer,
+};
+use crate::{
+    model::{
+        Model,
+        peers::{self, Peer},
+    },
+    observation::PeerEcho,
+};
+
+/// 50 a second: no burst, even with thousands of nodes.
+const PACE: Duration = Duration::from_millis(20);
+/// How long the last one's answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Asks each peer that has a tunnel address, or a block whose first address it mostly is.
+pub async fn greet(model: &Model<'_>) -> anyhow::Result<Vec<PeerEcho>> {
+    let mut asked: Vec<PeerEcho> = peers::all(model)
+        .iter()
+        .take(usize::from(u16::MAX))
+        .filter_map(|peer| tunnel_address(model, peer))
+        .collect();
+    let sender = EchoSocket::open(None)?.register(Cookie::random())?;
+    let mut sent = Vec::with_capacity(asked.len());
+    for (sequence, address) in (0u16..).zip(asked.iter().map(|echo| echo.address).collect::<Vec<_>>()) {
+        sent.push(Instant::now());
+        // What cannot be sent is not answered.
+        let _ = sender.send(address, ProbeNumber { flow: 0, sequence });
+        receive(&sender, &sent, &mut asked, PACE).await?;
+    }
+    receive(&sender, &sent, &mut asked, PATIENCE).await?;
+    Ok(asked)
+}
+
+fn tunnel_address(model: &Model<'_>, peer: &Peer<'_>) -> Option<PeerEcho> {
+    let nodes = model.sample.datastore.known().map_or(&[][..], |datastore| &datastore.nodes);
+    let node = nodes.iter().find(|node| node.address.is_some_and(|own| own.addr() == peer.address));
+    let told = node.and_then(|node| node.tunnel_address);
+    let address = told.or_else(|| Some(peer.blocks.first()?.network()))?;
+    Some(PeerEcho { peer: peer.address, address, certain: told.is_some(), rtt_us: None })
+}
+
+/// Takes answers for a while, or until every one is there.
+async fn receive(
+    sender: &EchoSender,
+    sent: &[Instant],
+    asked: &mut [PeerEcho],
+    patience: Duration,
+) -> anyhow::Result<()> {
+    let deadline = tokio::time::sleep(patience);
+    tokio::pin!(deadline);
+    while asked.iter().any(|echo| echo.rtt_us.is_none()) {
+        tokio::select! {
+            () = &mut deadline => break,
+            answer = sender.next_answer() => enter(answer?, sent, asked),
+        }
+    }
+    Ok(())
+}
+
+fn enter(answer: Answer, sent: &[Instant], asked: &mut [PeerEcho]) {
+    let Answer::Reply(number) = answer else { return };
+    let place = usize::from(number.sequence);
+    if let (Some(then), Some(echo)) = (sent.get(place), asked.get_mut(place)) {
+        echo.rtt_us = u64::try_from(then.elapsed().as_micros()).ok();
+    }
+}

@@ -1,0 +1,40 @@
+//! BIRD, asked at its control socket in the protocol of its own client (bird, `doc/reply_codes`, `client/`).
+//! Calico's BIRD is a fork of 1.6; 2.x differs in a few headings, which are read as well.
+
+pub mod protocols;
+mod reply;
+pub mod routes;
+mod socket;
+
+use std::{path::Path, time::Duration};
+
+use anyhow::Context as _;
+
+use crate::sample::{Bird, Fact, Process};
+use reply::Session;
+
+/// All of a conversation together; a healthy BIRD answers in milliseconds, a full one of 10,000 routes in tenths.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Asks the BIRD of this node; the error says why there is no answer.
+pub async fn read(root: &Path, processes: &[Process]) -> anyhow::Result<Bird> {
+    let path = socket::find(root, processes)?;
+    tokio::time::timeout(PATIENCE, ask(&path))
+        .await
+        .with_context(|| format!("BIRD did not answer at {} within {PATIENCE:?}", path.display()))?
+        .with_context(|| format!("BIRD at {}", path.display()))
+}
+
+async fn ask(path: &Path) -> anyhow::Result<Bird> {
+    let (mut session, greeting) = Session::open(path).await?;
+    // A session that cannot change anything, whatever is sent.
+    session.command("restrict").await?;
+    let status = session.command("show status").await?;
+    let protocols = session.command("show protocols all").await?;
+    let mut bird = protocols::parse(&protocols);
+    bird.version = greeting.map_or_else(|| Fact::Absent("BIRD sent no version".to_owned()), Fact::Known);
+    bird.router_id = protocols::router_id(&status);
+    bird.recovering = status.contains("Graceful restart recovery in progress");
+    bird.routes = Fact::from_result(session.command("show route").await.map(|text| routes::parse(&text)));
+    Ok(bird)
+}
