@@ -25,6 +25,9 @@ pub struct Scenario {
     pub cluster: Variant,
     /// The node on which caliprobe runs.
     pub on: String,
+    /// Which end of the path the fault is at, for the table of causes.
+    #[serde(default)]
+    pub fault: Option<Fault>,
     /// Shell commands by machine (a node, a pod or the router), run before caliprobe.
     #[serde(default, rename = "break")]
     pub breaks: BTreeMap<String, Commands>,
@@ -41,6 +44,18 @@ pub struct Scenario {
     pub expect: Expectation,
     /// In place of `run` and `expect`: caliprobe runs while things happen.
     pub count: Option<Counting>,
+}
+
+/// Where a scenario's fault meets the packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// On their way to the target, at the sender's node or before the target's.
+    Sender,
+    /// On their way to the target, at its node.
+    Receiver,
+    /// On the answers' way back.
+    Return,
 }
 
 /// One shell command, or several.
@@ -131,6 +146,7 @@ impl Scenario {
             "`on` names no node: {}",
             scenario.on
         );
+        ensure!(scenario.fault.is_none() || scenario.expect.cause.is_some(), "`fault` without a cause");
         if scenario.count.is_some() {
             ensure!(scenario.run.is_empty(), "either `run` or `count`");
             return Ok(scenario);
@@ -200,6 +216,21 @@ mod tests {
         assert_eq!(scenario.run, ["diagnose", "$WEB_187"]);
         assert_eq!(scenario.expect.exit, Some(0));
         assert_eq!(scenario.breaks["paas-188"].as_slice(), ["ip route del $BLOCK_187"]);
+    }
+
+    /// Results are told apart by their names.
+    #[test]
+    fn what_comes_with_caliprobe_is_readable_and_has_names_of_its_own() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+        let files: Vec<PathBuf> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_file())
+            .collect();
+        let scenarios = Scenario::read_all(&files).unwrap();
+        let names: std::collections::BTreeSet<&str> =
+            scenarios.iter().map(|scenario| scenario.name.as_str()).collect();
+        assert_eq!(names.len(), scenarios.len());
     }
 
     #[test]

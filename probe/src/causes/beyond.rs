@@ -6,11 +6,11 @@ use std::net::Ipv4Addr;
 use super::{
     Cause,
     case::{Case, Located, finding},
+    misdirected,
     pod::pod_words,
+    tunnel,
 };
-use crate::report::document::{
-    Certainty, Direction, EvidenceSource, Place, Point, Severity, Stage, SubjectKind,
-};
+use crate::report::document::{Direction, EvidenceSource, Place, Point, Severity, Stage, SubjectKind};
 
 /// Judges the silence after the last point on this node.
 pub fn this_node(case: &Case<'_>) -> Located {
@@ -27,7 +27,10 @@ pub fn this_node(case: &Case<'_>) -> Located {
             matches!(step.point, Point::ToWire | Point::Bare) && step.direction == Direction::Forward
         })
         .map(|step| case.link_name(step.link));
-    if let Some(located) = refused_by_node(case, peer) {
+    let known = misdirected::by_route(case, Direction::Forward)
+        .or_else(|| tunnel::without_address(case))
+        .or_else(|| refused_by_node(case, peer));
+    if let Some(located) = known {
         return located;
     }
     let mut found = finding(
@@ -59,26 +62,17 @@ pub fn this_node(case: &Case<'_>) -> Located {
 /// (`net/ipv4/tunnel4.c` sends port unreachable, `net/ipv4/ip_input.c` protocol unreachable).
 fn refused_by_node(case: &Case<'_>, peer: Option<Ipv4Addr>) -> Option<Located> {
     let peer = peer?;
-    let error = case
-        .trail
-        .errors
-        .iter()
-        .find(|error| error.from == peer && error.icmp_type == 3 && matches!(error.code, 2 | 3))?;
-    let mut found = finding(
+    let refusal = misdirected::refusal(case, peer)?;
+    let found = finding(
         Cause::TunnelDown,
         SubjectKind::Peer,
         peer.to_string(),
         format!("beyond this node: {peer} takes no IPIP, its tunl0 is down or missing"),
     )
     .inferred()
-    .with(
-        EvidenceSource::Probe,
-        format!("{peer} answered the encapsulated probe with ICMP type 3 code {}", error.code),
-    );
-    found.certainty = Certainty::Inferred;
-    let found = found
-        .confirm(peer.to_string(), "ip -d link show tunl0")
-        .cure(peer.to_string(), "ip link set tunl0 up");
+    .with(EvidenceSource::Probe, refusal)
+    .confirm(peer.to_string(), "ip -d link show tunl0")
+    .cure(peer.to_string(), "ip link set tunl0 up");
     let place = Place {
         node: peer.to_string(),
         direction: Some(Direction::Forward),

@@ -21,20 +21,29 @@ const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 
 /// Why the node would not answer for the gateway on a pod's device.
 #[must_use]
-pub fn silent(case: &Case<'_>, device: &Link) -> Option<Located> {
+pub fn silent(case: &Case<'_>, direction: Direction, device: &Link) -> Option<Located> {
     let unanswered = format!(
         "the pod's packets did not come out of {}: without an ARP answer for {GATEWAY} it sends none",
         device.name
     );
-    if let Some(located) = routing::forwarding_off(case, Direction::Forward, device, None) {
+    if let Some(located) = routing::forwarding_off(case, direction, device, None) {
         let note = format!("{unanswered}, and proxy ARP needs forwarding");
         return Some(Located { finding: located.finding.with(EvidenceSource::Probe, note), ..located });
     }
-    let located = proxy_arp_off(case, device).or_else(|| no_route(case, device))?;
-    Some(Located { finding: located.finding.with(EvidenceSource::Probe, unanswered), ..located })
+    let finding = proxy_arp_off(case, device).or_else(|| {
+        let pod = match direction {
+            Direction::Forward => case.sender.address(),
+            Direction::Return => Some(case.target),
+        };
+        unrouted(case.model, pod, device)
+    })?;
+    Some(Located {
+        finding: finding.with(EvidenceSource::Probe, unanswered),
+        place: case.place(direction, Stage::PodLink, Some(device.name.clone())),
+    })
 }
 
-fn proxy_arp_off(case: &Case<'_>, device: &Link) -> Option<Located> {
+fn proxy_arp_off(case: &Case<'_>, device: &Link) -> Option<Finding> {
     let settings = case.before.sysctls.interfaces.get(&device.name)?;
     (settings.proxy_arp == Some(false)).then_some(())?;
     let setting = format!("net.ipv4.conf.{}.proxy_arp", device.name);
@@ -46,19 +55,7 @@ fn proxy_arp_off(case: &Case<'_>, device: &Link) -> Option<Located> {
     )
     .with(EvidenceSource::Sysctl, format!("{setting} = 0"))
     .cure(&case.node, format!("sysctl -w {setting}=1   # Felix sets it again when the interface goes up"));
-    Some(Located {
-        finding,
-        place: case.place(Direction::Forward, Stage::PodLink, Some(device.name.clone())),
-    })
-}
-
-/// The node answers only for what it would route out by another device than the pod's.
-fn no_route(case: &Case<'_>, device: &Link) -> Option<Located> {
-    let finding = unrouted(case.model, case.sender.address(), device)?;
-    Some(Located {
-        finding,
-        place: case.place(Direction::Forward, Stage::PodLink, Some(device.name.clone())),
-    })
+    Some(finding)
 }
 
 /// The same as it stands, without a packet: no pod's device gets an answer.
@@ -77,6 +74,7 @@ fn refuses(kind: RouteKind) -> bool {
     matches!(kind, RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit)
 }
 
+/// The node answers only for what it would route out by another device than the pod's.
 fn unrouted(model: &Model<'_>, source: Option<Ipv4Addr>, device: &Link) -> Option<Finding> {
     let flow = Flow { source, destination: GATEWAY, input_link: Some(device.index), mark: 0, tos: 0 };
     let state = match look_up(model, &flow) {

@@ -2,10 +2,12 @@
 
 pub mod beyond;
 pub mod case;
+pub mod conflict;
 pub mod drop_kind;
 pub mod gateway;
 pub mod inbound;
 pub mod kernel_route;
+pub mod misdirected;
 pub mod neighbour;
 pub mod netfilter;
 pub mod node;

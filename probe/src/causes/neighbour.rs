@@ -7,6 +7,7 @@ use super::{
     Cause,
     case::{Case, Located, finding},
     pod,
+    route_table::blocks,
     routing::{self, drop_evidence, neighbour_state, route_words},
     trail::DeviceRole,
 };
@@ -57,6 +58,15 @@ fn next_hop_silent(
     let device = case.link(hop.link?)?;
     let asked = hop.gateway.unwrap_or(node);
     let block = case.block_of(drop.packet.destination);
+    let evidence = drop_evidence(case, Some(drop));
+    let place = case.place(direction, Stage::Neighbour, Some(device.name.clone()));
+    let shared_out = case.model.remote_block(drop.packet.destination).and_then(|remote| {
+        let finding = blocks::shared_out(case.model, remote.route)?;
+        Some(finding.with(EvidenceSource::Route, format!("this pair of addresses takes {node}")))
+    });
+    if let Some(finding) = shared_out {
+        return Some(Located { finding: finding.with_all(evidence), place });
+    }
     let state = neighbour_state(case, device.index, asked);
     let mut found = if asked == node {
         finding(
@@ -73,7 +83,7 @@ fn next_hop_silent(
             format!("router {asked} on the way to node {node} does not answer ARP"),
         )
     };
-    found = found.with_all(drop_evidence(case, Some(drop)));
+    found = found.with_all(evidence);
     if let Some(state) = state {
         found = found.with(
             EvidenceSource::Neighbour,
@@ -88,8 +98,5 @@ fn next_hop_silent(
         .confirm(&case.node, format!("arping -c 3 -I {} {asked}", device.name))
         .confirm("kubectl", "kubectl get nodes -o wide   # is there still a node with this address?")
         .cure("kubectl", format!("calicoctl delete node NAME   # of {node}, if that node is gone for good; its routes go with it"));
-    Some(Located {
-        finding: found,
-        place: case.place(direction, Stage::Neighbour, Some(device.name.clone())),
-    })
+    Some(Located { finding: found, place })
 }

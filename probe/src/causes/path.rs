@@ -32,13 +32,23 @@ fn target_end(case: &Case<'_>) -> End {
     }
 }
 
+/// How another node sends is its own choice: what arrived tells it, and this node's route only where nothing did.
+fn as_arrived(case: &Case<'_>, direction: Direction, origin: End) -> End {
+    match origin {
+        End::OtherNode { .. } if case.trail.count(direction, Point::FromWire) > 0 => {
+            End::OtherNode { bare: false }
+        }
+        other => other,
+    }
+}
+
 /// The points of a direction in the order in which they are passed.
 pub fn expected(case: &Case<'_>, direction: Direction) -> Vec<Point> {
     let (origin, destination) = match direction {
         Direction::Forward => (sender_end(case), target_end(case)),
         Direction::Return => (target_end(case), sender_end(case)),
     };
-    let mut points = match origin {
+    let mut points = match as_arrived(case, direction, origin) {
         End::Pod => vec![Point::FromPod],
         End::Host => vec![],
         End::OtherNode { bare: true } => vec![Point::Bare],

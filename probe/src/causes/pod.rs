@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use super::{
     Cause,
     case::{Case, Located, finding},
+    gateway,
     routing::{drop_evidence, neighbour_state, route_words},
 };
 use crate::{
@@ -263,6 +264,12 @@ pub fn silent(
     refusal: Option<&DropSighting>,
 ) -> Located {
     let address = case.target;
+    if refusal.is_none()
+        && let Some(located) = gateway::silent(case, Direction::Return, device)
+    {
+        // A pod that still holds the answer of before would not be hindered.
+        return Located { finding: located.finding.inferred(), ..located };
+    }
     let finding = match refusal {
         Some(drop) => finding(
             Cause::PodRefused,

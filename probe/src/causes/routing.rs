@@ -6,6 +6,7 @@ use std::{fmt::Write as _, net::Ipv4Addr};
 use super::{
     Cause,
     case::{Case, Located, Sender, finding},
+    conflict,
     drop_kind::describe,
     pod, tunnel,
 };
@@ -52,6 +53,9 @@ fn arrival(case: &Case<'_>, direction: Direction) -> Option<u32> {
 
 /// Judges a packet that the look-up itself ended, or that vanished around it without a visible drop.
 pub fn refused(case: &Case<'_>, direction: Direction, drop: Option<&DropSighting>) -> Option<Located> {
+    if let Some(located) = drop.and_then(|drop| conflict::of_source(case, direction, drop)) {
+        return Some(located);
+    }
     let flow = flow(case, direction, drop.map_or(0, |drop| drop.mark))?;
     if let Some(located) = flow
         .input_link
@@ -206,7 +210,8 @@ pub fn wrong_route(
     if let Some(gateway) = gateway
         && is_calico_protocol(route.protocol)
     {
-        let (code, summary) = if case.model.is_node(gateway) {
+        let by_router = case.model.needs_tunnel().is_some() && case.model.is_default_gateway(gateway);
+        let (code, summary) = if case.model.is_node(gateway) || by_router {
             (
                 Cause::EncapsulationMissing,
                 format!("block {} leaves {} without encapsulation", route.destination, left_by.name),
@@ -259,6 +264,12 @@ pub fn overlap_cure(route: &Route, left_by: &Link) -> String {
 
 /// Judges a drop by the reverse-path filter.
 pub fn reverse_path(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Option<Located> {
+    if let Some(located) = conflict::of_source(case, direction, drop) {
+        return Some(located);
+    }
+    if drop.reason.as_deref().is_some_and(|reason| reason != "IP_RPFILTER") {
+        return None;
+    }
     let input = case.link(drop.link.or(Some(drop.ingress_link))?)?;
     let source = drop.packet.source;
     let interfaces = &case.before.sysctls.interfaces;

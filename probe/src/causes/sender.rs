@@ -55,7 +55,7 @@ pub(super) fn never_left(case: &Case<'_>) -> Ending {
         return Ending::Located(located);
     }
     let device = case.sender.link().and_then(|link| case.link(link));
-    if let Some(located) = device.and_then(|device| gateway::silent(case, device)) {
+    if let Some(located) = device.and_then(|device| gateway::silent(case, Direction::Forward, device)) {
         return Ending::Located(located);
     }
     Ending::Unknown {

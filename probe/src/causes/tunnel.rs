@@ -4,8 +4,9 @@ use std::net::Ipv4Addr;
 
 use super::{
     Cause,
-    case::{Case, Located, finding},
-    routing::{drop_evidence, route_words},
+    case::{Case, Located, Sender, finding},
+    route_table::next_hops,
+    routing::{self, drop_evidence, route_words},
 };
 use crate::{
     model::{
@@ -13,7 +14,8 @@ use crate::{
         routing::{Decision, Flow, look_up},
     },
     observation::DropSighting,
-    report::document::{Direction, EvidenceSource, Finding, Stage, SubjectKind},
+    report::document::{Direction, Evidence, EvidenceSource, Finding, Point, Stage, SubjectKind},
+    sample::Address,
 };
 
 /// The name of the ipip module's fallback device, which Calico uses.
@@ -70,8 +72,11 @@ pub fn fault(model: &Model<'_>) -> Option<Finding> {
 #[must_use]
 pub fn entry(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Option<Located> {
     let destination = drop.packet.destination;
-    let node = case.model.tunnel_next_hop(destination)?;
     let place = || case.place(direction, Stage::Tunnel, Some(TUNNEL.to_owned()));
+    let Some(node) = case.model.tunnel_next_hop(destination) else {
+        let finding = without_next_hop(case, direction, drop)?;
+        return Some(Located { finding, place: place() });
+    };
     // net/ipv4/ip_tunnel.c looks the outer destination up as local output: no input device, mark 0.
     let outer = Flow { source: None, destination: node, input_link: None, mark: 0, tos: 0 };
     match look_up(case.model, &outer) {
@@ -94,16 +99,55 @@ pub fn entry(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Opti
             )
             .with(EvidenceSource::Route, words.clone())
             .with_all(drop_evidence(case, Some(drop)));
-            if let Some(rise) =
-                case.link_rise(TUNNEL, |link| link.statistics.collisions).filter(|rise| *rise > 0)
-            {
-                finding = finding.with(EvidenceSource::Counter, format!("tunl0 collisions rose by {rise}"));
-            }
+            finding = finding.with_all(collisions(case));
             let finding = finding.confirm(&case.node, format!("ip route get {node}"));
             Some(Located { finding, place: place() })
         }
         _ => None,
     }
+}
+
+/// The tunnel takes the packet's own destination as the outer one, and so leads into itself.
+fn without_next_hop(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Option<Finding> {
+    let flow = routing::flow(case, direction, drop.mark)?;
+    let Decision::Route { route, hops } = look_up(case.model, &flow) else { return None };
+    let into_itself =
+        hops.iter().any(|hop| hop.gateway.is_none() && hop.link.is_some_and(|link| is_tunnel(case, link)));
+    let found = into_itself.then(|| next_hops::into_itself(case.model, route))?;
+    Some(found.with_all(drop_evidence(case, Some(drop))).with_all(collisions(case)))
+}
+
+fn collisions(case: &Case<'_>) -> Option<Evidence> {
+    let rise = case.link_rise(TUNNEL, |link| link.statistics.collisions).filter(|rise| *rise > 0)?;
+    Some(Evidence { source: EvidenceSource::Counter, text: format!("tunl0 collisions rose by {rise}") })
+}
+
+/// This node's own packets took another source than the tunnel's address, which `tunl0` has lost; pods' packets
+/// bring their own.
+#[must_use]
+pub fn without_address(case: &Case<'_>) -> Option<Located> {
+    let tunnel = case.model.tunnel()?;
+    let of_tunnel = |address: &&Address| address.link == tunnel.index;
+    if !matches!(case.sender, Sender::Host { .. }) || case.before.addresses.iter().any(|a| of_tunnel(&a)) {
+        return None;
+    }
+    let sent = case.trail.at(Direction::Forward, Point::ToTunnel).find_map(|step| step.seen.first())?;
+    let source = sent.packet.source;
+    let finding = finding(
+        Cause::TunnelAddressMissing,
+        SubjectKind::Interface,
+        TUNNEL,
+        format!("tunl0 has no address, so this node's own packets to pods come from {source}"),
+    )
+    .inferred()
+    .with(EvidenceSource::Link, "tunl0 has no address")
+    .with(EvidenceSource::Probe, format!("the probes entered tunl0 from {source}, and nothing came back"))
+    .confirm(case.model.node_name(), "ip address show dev tunl0   # Felix sets it within 10 s")
+    .confirm(
+        "kubectl",
+        format!("kubectl get node {} -o jsonpath='{{.metadata.annotations.projectcalico\\.org/IPv4IPIPTunnelAddr}}'", case.node),
+    );
+    Some(Located { finding, place: case.place(Direction::Forward, Stage::Tunnel, Some(TUNNEL.to_owned())) })
 }
 
 fn is_tunnel(case: &Case<'_>, link: u32) -> bool {

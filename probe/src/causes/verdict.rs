@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use super::{
     Cause, beyond,
     case::{Case, Located},
+    conflict,
     drop_kind::{DropKind, describe},
     inbound,
     kernel_route::{self, Agreement},
-    neighbour, netfilter,
+    misdirected, neighbour, netfilter,
     path::first_missing,
     pod, routing, sender, tunnel,
 };
@@ -46,6 +47,9 @@ pub fn judge(case: &Case<'_>) -> Judgement {
     let sent = case.probes().count();
     let lost: BTreeSet<u16> =
         case.probes().filter(|probe| probe.round_trip_us.is_none()).map(|probe| probe.sequence).collect();
+    if let Some(located) = conflict::of_target(case) {
+        return conclude(case, Ending::Located(located), true);
+    }
     if lost.is_empty() && sent > 0 {
         return reachable(case);
     }
@@ -108,10 +112,16 @@ pub fn judge_traffic(case: &Case<'_>) -> Judgement {
         return unknown(case, None, "no packet between the two addresses passed here meanwhile".to_owned());
     }
     let passed = |direction| first_missing(case, direction, &any).is_none();
-    if case.trail.drops.is_empty() && passed(Direction::Forward) && passed(Direction::Return) {
+    let misled = misdirected::by_route(case, Direction::Return).is_some();
+    if case.trail.drops.is_empty() && passed(Direction::Forward) && passed(Direction::Return) && !misled {
         return reachable(case);
     }
-    conclude(case, locate(case, &any), true)
+    let mut judgement = conclude(case, locate(case, &any), true);
+    if misled && case.trail.errors.is_empty() {
+        // The route looks wrong, and nothing shows that what it sent was lost.
+        judgement.verdict = Verdict::Unknown;
+    }
+    judgement
 }
 
 fn unknown(case: &Case<'_>, place: Option<Place>, mut seen: String) -> Judgement {
@@ -195,6 +205,9 @@ fn locate(case: &Case<'_>, lost: &BTreeSet<u16>) -> Ending {
         if let Some(ending) = ended_without_drop(case, direction, lost) {
             return ending;
         }
+    }
+    if let Some(located) = misdirected::by_route(case, Direction::Return) {
+        return Ending::Located(located);
     }
     Ending::Unknown {
         place: None,

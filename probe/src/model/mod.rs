@@ -334,6 +334,18 @@ impl<'a> Model<'a> {
         self.nodes.iter().copied().filter(|address| !self.is_local(*address))
     }
 
+    /// Whether a default route of the main table leads by an address.
+    pub fn is_default_gateway(&self, address: Ipv4Addr) -> bool {
+        let defaults = self.sample.routes.iter().filter(|route| route.destination.prefix_len() == 0);
+        defaults.flat_map(|route| &route.hops).any(|hop| hop.gateway == Some(address))
+    }
+
+    /// Whether an address is on `tunl0`.
+    pub fn is_tunnel_address(&self, address: Ipv4Addr) -> bool {
+        let tunnel = self.tunnel().map(|tunnel| tunnel.index);
+        self.sample.addresses.iter().any(|local| local.address == address && Some(local.link) == tunnel)
+    }
+
     /// Whether an address is on one of this namespace's devices.
     pub fn is_local(&self, address: Ipv4Addr) -> bool {
         self.sample.addresses.iter().any(|local| local.address == address)

@@ -1,5 +1,7 @@
 //! Blocks with two owners, and blocks that a route refuses.
 
+use std::collections::BTreeSet;
+
 use ipnet::Ipv4Net;
 
 use super::{Fault, destinations::Destinations};
@@ -14,7 +16,7 @@ use crate::{
         rows::{Role, Row},
     },
     report::document::{EvidenceSource, Finding, SubjectKind},
-    sample::RouteKind,
+    sample::{Route, RouteKind},
 };
 
 pub fn judge(model: &Model<'_>, rows: &[Row<'_>]) -> Vec<Fault> {
@@ -76,12 +78,17 @@ fn owner(role: &Role) -> String {
 
 /// One node owns a block; several next hops share its packets out to nodes that do not have the pods.
 fn several_next_hops(model: &Model<'_>, row: &Row<'_>) -> Option<Finding> {
-    let Role::RemoteBlock { next_hops, way: Way::Tunnel } = &row.role else { return None };
-    let distinct = next_hops.iter().any(|hop| Some(hop) != next_hops.first());
-    distinct.then(|| {
-        let block = row.route.destination;
+    let Role::RemoteBlock { way: Way::Tunnel, .. } = &row.role else { return None };
+    shared_out(model, row.route)
+}
+
+/// The finding of a tunnel's route with more than one next hop.
+pub fn shared_out(model: &Model<'_>, route: &Route) -> Option<Finding> {
+    let next_hops: BTreeSet<_> = route.hops.iter().filter_map(|hop| hop.gateway).collect();
+    (next_hops.len() > 1).then(|| {
+        let block = route.destination;
         let summary = format!("block {block} has {} next hops, but one owner", next_hops.len());
-        conflict(model, block, summary).with(EvidenceSource::Route, route_words(model, row.route))
+        conflict(model, block, summary).with(EvidenceSource::Route, route_words(model, route))
     })
 }
 

@@ -1,9 +1,9 @@
 //! What is certainly wrong with a node's route table as it stands, without any packet. Whatever could be lawful is
 //! left alone.
 
-mod blocks;
+pub(super) mod blocks;
 mod destinations;
-mod next_hops;
+pub(super) mod next_hops;
 mod overlap;
 mod pods;
 

@@ -13,7 +13,7 @@ use crate::{
         rows::{Role, Row},
     },
     report::document::{EvidenceSource, Finding, Severity, SubjectKind},
-    sample::{Hop, RouteKind},
+    sample::{Hop, Route, RouteKind},
 };
 
 /// Judges each next hop once, whatever number of rows lead to it.
@@ -107,7 +107,7 @@ fn all_without_carrier(model: &Model<'_>, hops: &[&Hop]) -> bool {
 }
 
 /// Where Felix' set of all nodes is known, it decides. It may be older than the routes, so it proves nothing alone.
-fn not_a_node(model: &Model<'_>, next_hop: Ipv4Addr, blocks: &str) -> Option<Finding> {
+pub fn not_a_node(model: &Model<'_>, next_hop: Ipv4Addr, blocks: &str) -> Option<Finding> {
     let hosts = model.sample.sets.hosts.known().filter(|hosts| !hosts.is_empty())?;
     if hosts.iter().any(|host| host.contains(&next_hop)) {
         return None;
@@ -129,7 +129,7 @@ fn not_a_node(model: &Model<'_>, next_hop: Ipv4Addr, blocks: &str) -> Option<Fin
 }
 
 /// A route outside the pod network that leads by an address.
-fn router(model: &Model<'_>, address: Ipv4Addr) -> Option<String> {
+pub fn router(model: &Model<'_>, address: Ipv4Addr) -> Option<String> {
     let mut others = model.sample.routes.iter().filter(|route| model.way_to_remote_pods(route).is_none());
     let route = others.find(|route| route.hops.iter().any(|hop| hop.gateway == Some(address)))?;
     Some(route_words(model, route))
@@ -139,15 +139,16 @@ fn router(model: &Model<'_>, address: Ipv4Addr) -> Option<String> {
 /// The kernel's own row for the network of an address on `tunl0` is only as good as the rows within it.
 fn without_next_hop(model: &Model<'_>, row: &Row<'_>) -> Option<Finding> {
     const PROTOCOL_KERNEL: u8 = 2;
-    let destination = row.route.destination;
-    if row.route.protocol == PROTOCOL_KERNEL || !row.is_taken() {
-        return None;
-    }
+    (row.route.protocol != PROTOCOL_KERNEL && row.is_taken()).then(|| into_itself(model, row.route))
+}
+
+/// The finding of a route on `tunl0` that names no next hop.
+pub fn into_itself(model: &Model<'_>, route: &Route) -> Finding {
+    let destination = route.destination;
     let summary = format!("route {destination} leads into tunl0 without a next hop");
-    let finding = finding(Cause::TunnelLoop, SubjectKind::Route, destination.to_string(), summary)
-        .with(EvidenceSource::Route, route_words(model, row.route))
-        .cure(model.node_name(), format!("ip route del {destination} dev tunl0"));
-    Some(finding)
+    finding(Cause::TunnelLoop, SubjectKind::Route, destination.to_string(), summary)
+        .with(EvidenceSource::Route, route_words(model, route))
+        .cure(model.node_name(), format!("ip route del {destination} dev tunl0"))
 }
 
 fn bare_without_carrier(model: &Model<'_>, row: &Row<'_>) -> Option<Finding> {

@@ -62,7 +62,7 @@ fn ensure_pod_address(model: &Model<'_>, target: Ipv4Addr) -> anyhow::Result<()>
             "{target} is a node's own address: pods with host network use it, and no tunnel carries it; try ping {target}"
         );
     }
-    if model.is_local(target) {
+    if model.is_tunnel_address(target) {
         bail!("{target} is this node's own tunnel address, not a pod's");
     }
     if model.pool_of(target).is_some() {
