@@ -25,7 +25,8 @@ const CHECK_EXAMPLES: &str = "\
 Examples:
   caliprobe check
   caliprobe check --facts cluster.json -o json
-  caliprobe check --root /host";
+  caliprobe check --root /host
+  caliprobe check --input outputs/    # a folder for each node, files, an archive; - for standard input";
 
 const PEERS_EXAMPLES: &str = "\
 Examples:
@@ -36,7 +37,7 @@ const ROUTES_EXAMPLES: &str = "\
 Examples:
   caliprobe routes
   caliprobe routes --all-tables -o json
-  caliprobe routes --input sample.json";
+  ip route | caliprobe routes --input -";
 
 /// Shows precisely where pod traffic of a Calico IPIP node is black-holed, why, and what to type.
 #[derive(Debug, Parser)]
@@ -201,8 +202,8 @@ pub struct RoutesArgs {
     /// Show every table, not the main one alone. The table of local addresses is left out either way.
     #[arg(long)]
     pub all_tables: bool,
-    /// Judge a saved sample instead of this node.
-    #[arg(long, value_name = "FILE")]
+    /// Judge a saved sample, or outputs that were pasted, instead of this node.
+    #[arg(long, value_name = "PATH")]
     pub input: Option<PathBuf>,
 }
 

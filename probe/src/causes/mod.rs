@@ -16,6 +16,7 @@ pub mod pod;
 pub mod route_table;
 pub mod routing;
 pub mod sender;
+pub mod side_by_side;
 pub mod trail;
 pub mod tunnel;
 pub mod verdict;

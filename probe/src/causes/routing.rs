@@ -403,6 +403,9 @@ pub fn route_words(model: &Model<'_>, route: &Route) -> String {
         if let Some(gateway) = hop.gateway {
             let _ = write!(words, " via {gateway}");
         }
+        if let Some(masked) = &hop.masked_gateway {
+            let _ = write!(words, " via {masked}");
+        }
         if let Some(link) = hop.link {
             let name = model.link(link).map_or_else(|| format!("if{link}"), |link| link.name.clone());
             let _ = write!(words, " dev {name}");

@@ -15,7 +15,7 @@ use crate::{
     },
     observation::DropSighting,
     report::document::{Direction, Evidence, EvidenceSource, Finding, Point, Stage, SubjectKind},
-    sample::Address,
+    sample::{Address, Part},
 };
 
 /// The name of the ipip module's fallback device, which Calico uses.
@@ -59,6 +59,7 @@ pub fn fault(model: &Model<'_>) -> Option<Finding> {
             ),
         ),
         Some(_) => None,
+        None if !model.sample.holds(Part::Links) => None,
         None => Some(
             finding(Cause::TunnelMissing, SubjectKind::Interface, TUNNEL, "this node has no tunl0")
                 .with(EvidenceSource::Link, "no device is named tunl0")

@@ -1,24 +1,22 @@
 //! `caliprobe check`: is this node's pod network in order? Without any traffic of its own.
 
-use std::{
-    io::{self, Write as _},
-    time::Duration,
-};
+use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 
-use super::look;
+use super::{look, several};
 use crate::{
     causes::{
         Cause,
         node::{self, Review},
+        side_by_side,
     },
-    cli::{CheckArgs, FailOn, Global, Output},
+    cli::{CheckArgs, FailOn, Global},
     exit::Exit,
     model::Model,
     report::{
-        check::CheckDocument,
-        document::{Severity, Subject},
+        check::{CheckDocument, Condition},
+        document::{Finding, Severity, Subject},
     },
     sample::Sample,
     sources,
@@ -30,18 +28,42 @@ const SETTLED: Duration = Duration::from_millis(700);
 
 /// Judges the node and prints what it came to.
 pub async fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<Exit> {
-    let document = match &args.input {
-        Some(path) => {
-            let sample = look::saved(path, global)?;
-            judged(&sample, None)?
-        }
-        None => standing(global).await?,
+    let documents = match &args.input {
+        Some(path) => judged_together(&look::saved(path, global)?)?,
+        None => vec![standing(global).await?],
     };
-    print(&document, global)?;
-    Ok(match document.worst() {
-        Some(worst) if fails(args.fail_on, worst) => Exit::Proven,
-        _ => Exit::Fine,
-    })
+    several::print(&documents, global)?;
+    Ok(exit_of(&documents, args.fail_on))
+}
+
+/// What is wrong with any of the nodes outweighs what cannot be said of others.
+fn exit_of(documents: &[CheckDocument], fail_on: FailOn) -> Exit {
+    if documents.iter().filter_map(CheckDocument::worst).any(|worst| fails(fail_on, worst)) {
+        return Exit::Proven;
+    }
+    let is_unknown = documents.iter().any(|document| document.verdict == Condition::Unknown);
+    if is_unknown { Exit::CannotSay } else { Exit::Fine }
+}
+
+/// Judges what was saved or pasted: each node by itself and next to the others, the worst first.
+fn judged_together(samples: &[Sample]) -> anyhow::Result<Vec<CheckDocument>> {
+    let mut documents = judge_saved(samples)?;
+    documents.sort_by_key(|document| std::cmp::Reverse(document.worst()));
+    Ok(documents)
+}
+
+/// The same in the order of the samples.
+pub fn judge_saved(samples: &[Sample]) -> anyhow::Result<Vec<CheckDocument>> {
+    let models: Vec<Model<'_>> = samples.iter().map(Model::new).collect();
+    let joined = side_by_side::judge(&models);
+    let judge = |(model, more): (&Model<'_>, Vec<Finding>)| {
+        // Of what was pasted even a single row may tell something.
+        if model.sample.missing.is_empty() {
+            ensure_calico(model)?;
+        }
+        Ok(CheckDocument::new(model, node::judge_with(model, None, more)))
+    };
+    models.iter().zip(joined).map(judge).collect()
 }
 
 /// This node's condition: of what a first look finds wrong, what a second one still does.
@@ -74,11 +96,7 @@ fn faults(reviews: &[Review]) -> Vec<Fault> {
 
 fn judged(sample: &Sample, earlier: Option<(&Sample, &[Fault])>) -> anyhow::Result<CheckDocument> {
     let model = Model::new(sample);
-    ensure!(
-        model.shows_calico(),
-        "nothing here is of Calico: no cali* interface, no address on tunl0, no route of BIRD or felix, no \
-         /var/lib/calico/nodename; run it on a node, or with --root where the host's files are"
-    );
+    ensure_calico(&model)?;
     let mut reviews = node::judge(&model, earlier.map(|(sample, _)| sample));
     if let Some((_, wrong)) = earlier {
         for review in &mut reviews {
@@ -94,6 +112,15 @@ fn judged(sample: &Sample, earlier: Option<(&Sample, &[Fault])>) -> anyhow::Resu
     Ok(CheckDocument::new(&model, reviews))
 }
 
+fn ensure_calico(model: &Model<'_>) -> anyhow::Result<()> {
+    ensure!(
+        model.shows_calico(),
+        "nothing here is of Calico: no cali* interface, no address on tunl0, no route of BIRD or felix, no \
+         /var/lib/calico/nodename; run it on a node, or with --root where the host's files are"
+    );
+    Ok(())
+}
+
 fn fails(fail_on: FailOn, worst: Severity) -> bool {
     match fail_on {
         FailOn::Critical => worst >= Severity::Critical,
@@ -101,14 +128,4 @@ fn fails(fail_on: FailOn, worst: Severity) -> bool {
         FailOn::Info => true,
         FailOn::Never => false,
     }
-}
-
-fn print(document: &CheckDocument, global: &Global) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    match global.output {
-        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(document)?),
-        Output::Text if global.quiet => writeln!(out, "{}", document.quiet()),
-        Output::Text => write!(out, "{}", document.text()),
-    }
-    .context("cannot print")
 }

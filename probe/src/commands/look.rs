@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use crate::{
     cli::Global,
     model::is_pod_link,
-    sample::Sample,
+    sample::{Fact, Sample},
     sources::{self, pod_interfaces, saved},
 };
 
@@ -28,14 +28,17 @@ pub async fn live(global: &Global) -> anyhow::Result<Look> {
     Ok(Look { sample, unread })
 }
 
-/// Takes what was saved or pasted, with the pools that the caller names.
-pub fn saved(path: &Path, global: &Global) -> anyhow::Result<Sample> {
-    let mut sample = saved::read(path)?;
-    if !global.pools.is_empty() {
-        sample.given_pools.clone_from(&global.pools);
+/// Takes what was saved or pasted, of one node or several, with the pools and the datastore that the caller names.
+pub fn saved(path: &Path, global: &Global) -> anyhow::Result<Vec<Sample>> {
+    let mut samples = saved::read(path)?;
+    let facts = global.facts.as_deref().map(sources::datastore::read).transpose()?;
+    for sample in &mut samples {
+        if !global.pools.is_empty() {
+            sample.given_pools.clone_from(&global.pools);
+        }
+        if let Some(facts) = &facts {
+            sample.datastore = Fact::Known(facts.clone());
+        }
     }
-    if let Some(facts) = &global.facts {
-        sample.datastore = crate::sample::Fact::Known(sources::datastore::read(facts)?);
-    }
-    Ok(sample)
+    Ok(samples)
 }

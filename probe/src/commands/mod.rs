@@ -8,3 +8,4 @@ pub mod peers;
 pub mod preflight;
 pub mod routes;
 pub mod run;
+mod several;

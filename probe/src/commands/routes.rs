@@ -1,15 +1,14 @@
 //! `caliprobe routes`: what is each row of the route table for, what does it carry, what is wrong with it?
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Write as _},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use super::look::{self, Look};
+use super::{
+    look::{self, Look},
+    several,
+};
 use crate::{
     causes::route_table::{self, Fault},
-    cli::{Global, Output, RoutesArgs},
+    cli::{Global, RoutesArgs},
     exit::Exit,
     model::{
         Model, is_pod_link,
@@ -26,14 +25,15 @@ const SETTLED: Duration = Duration::from_millis(700);
 /// Prints the rows. A view: what is wrong does not change its exit code.
 pub async fn run(args: &RoutesArgs, global: &Global) -> anyhow::Result<Exit> {
     let tables = if args.all_tables { Tables::All } else { Tables::Main };
-    let document = match &args.input {
+    let documents = match &args.input {
         Some(path) => {
-            let seen = Seen { sample: look::saved(path, global)?, unread: BTreeMap::new() };
-            seen.document(tables, |_| true)
+            let samples = look::saved(path, global)?.into_iter();
+            let seen = samples.map(|sample| Seen { sample, unread: BTreeMap::new() });
+            seen.map(|seen| seen.document(tables, |_| true)).collect()
         }
-        None => standing(tables, global).await?,
+        None => vec![standing(tables, global).await?],
     };
-    print(&document, global)?;
+    several::print(&documents, global)?;
     Ok(Exit::Fine)
 }
 
@@ -122,16 +122,4 @@ impl Seen {
         }
         not_seen
     }
-}
-
-fn print(document: &RoutesDocument, global: &Global) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    match global.output {
-        Output::Json => {
-            writeln!(out, "{}", serde_json::to_string_pretty(document)?)?;
-        }
-        Output::Text if global.quiet => writeln!(out, "{}", document.quiet())?,
-        Output::Text => write!(out, "{}", document.text())?,
-    }
-    Ok(())
 }

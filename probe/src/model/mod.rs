@@ -16,7 +16,7 @@ use std::{
 use ipnet::Ipv4Net;
 use serde::Serialize;
 
-use crate::sample::{CniResult, Link, Route, RouteKind, Sample};
+use crate::sample::{CniResult, Hop, Link, Part, Route, RouteKind, Sample};
 use pools::Pool;
 use routing::Tables;
 
@@ -26,12 +26,21 @@ const TUNNEL: &str = "tunl0";
 const POD_PREFIX: &str = "cali";
 /// Calico's default block size.
 const DEFAULT_BLOCK_LENGTH: u8 = 26;
+/// `RTPROT_UNSPEC`.
+const PROTOCOL_UNTOLD: u8 = 0;
+/// What a pod's own default route leads to, and a node answers ARP for.
+const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// `RT_TABLE_LOCAL`.
 const TABLE_LOCAL: u32 = 255;
 
 /// `RTPROT_BIRD`, and the number that Felix writes into its own routes by default.
 pub fn is_calico_protocol(protocol: u8) -> bool {
     matches!(protocol, 12 | 80)
+}
+
+/// Whether a sample does not tell who wrote a route.
+fn is_untold(sample: &Sample, route: &Route) -> bool {
+    route.protocol == PROTOCOL_UNTOLD && !sample.holds(Part::RouteProtocols)
 }
 
 /// Whether a device is the host's end of a pod's veth.
@@ -136,9 +145,12 @@ impl<'a> Model<'a> {
 
     /// Whether a route is the blackhole that BIRD or Felix writes for a block of this node.
     pub fn is_own_block(&self, route: &Route) -> bool {
-        route.kind == RouteKind::Blackhole
-            && is_calico_protocol(route.protocol)
-            && self.is_in_pool(route.destination)
+        route.kind == RouteKind::Blackhole && self.may_be_calico(route) && self.is_in_pool(route.destination)
+    }
+
+    /// Whether BIRD or Felix wrote a route, or nobody shows who did.
+    pub fn may_be_calico(&self, route: &Route) -> bool {
+        is_calico_protocol(route.protocol) || is_untold(self.sample, route)
     }
 
     /// The `cali*` that a /32 route leads to.
@@ -150,13 +162,13 @@ impl<'a> Model<'a> {
 
     /// The way to other nodes' pods that a route shows: through the tunnel to a node, or bare as Calico wrote it.
     pub fn way_to_remote_pods(&self, route: &Route) -> Option<Way> {
-        if route.kind != RouteKind::Unicast || route.hops.iter().all(|hop| hop.gateway.is_none()) {
+        if route.kind != RouteKind::Unicast || !route.hops.iter().any(Hop::has_gateway) {
             return None;
         }
         if self.uses_tunnel(route) {
             return Some(Way::Tunnel);
         }
-        is_calico_protocol(route.protocol).then_some(Way::Bare)
+        (self.may_be_calico(route) && route.destination.prefix_len() > 0).then_some(Way::Bare)
     }
 
     /// Whether a route leads into `tunl0`.
@@ -313,6 +325,11 @@ impl<'a> Model<'a> {
             .then(|| format!("cali40all-hosts-net names {} nodes, and Felix makes it for IPIP", hosts.len()))
     }
 
+    /// The router of the default route in the main table.
+    pub fn default_gateway(&self) -> Option<Ipv4Addr> {
+        self.tables.default_route()?.hops.first()?.gateway
+    }
+
     /// Whether anything here is of Calico; without it there is no pod network of it to judge.
     pub fn shows_calico(&self) -> bool {
         let sample = self.sample;
@@ -322,6 +339,25 @@ impl<'a> Model<'a> {
             || sample.links.iter().any(is_pod_link)
             || self.tunnel().is_some_and(|tunnel| tunnel.up || on_tunnel(tunnel))
             || sample.routes.iter().any(|route| is_calico_protocol(route.protocol) || self.uses_tunnel(route))
+    }
+
+    /// Whether this is the inside of a pod rather than a node: its default route leads to the pods' gateway by a
+    /// route that no node has.
+    pub fn is_inside_pod(&self) -> bool {
+        let routes = || self.sample.routes.iter().filter(|route| route.kind == RouteKind::Unicast);
+        let leads_to_gateway = |route: &Route| {
+            route.hops.iter().any(|hop| hop.gateway == Some(POD_GATEWAY)) && !self.uses_tunnel(route)
+        };
+        let is_its_way = |route: &Route| {
+            route.destination == Ipv4Net::from(POD_GATEWAY) && !route.hops.iter().any(Hop::has_gateway)
+        };
+        let is_node = self.sample.links.iter().any(is_pod_link) || !self.own_blocks.is_empty();
+        if self.sample.routes.is_empty() {
+            return self.sample.holds(Part::Routes) && !self.shows_calico();
+        }
+        !is_node
+            && routes().any(leads_to_gateway)
+            && routes().all(|route| leads_to_gateway(route) || is_its_way(route))
     }
 
     /// Whether an address is a node's, this one's included.

@@ -1,16 +1,19 @@
 //! The pod pools, and who said so. A pool is asked of flags, then of Felix' sets, then of the routes.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeSet, net::Ipv4Addr, ops::RangeInclusive};
 
 use ipnet::Ipv4Net;
 use serde::Serialize;
 
-use super::{is_calico_protocol, is_pod_link};
+use super::{is_calico_protocol, is_pod_link, is_untold};
 use crate::sample::{Route, RouteKind, Sample};
 
 /// The shortest prefix that routes alone may imply as a pool: longer ones would make a target in a block whose
 /// route is gone look foreign, shorter ones would swallow foreign networks.
 const IMPLIED_LENGTH: u8 = 16;
+
+/// The block sizes that Calico allows.
+const BLOCK_LENGTHS: RangeInclusive<u8> = 20..=32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -56,11 +59,12 @@ pub fn find(sample: &Sample) -> Vec<Pool> {
 
 /// The networks of pod routes, widened, without those that hold an address of an underlay device.
 fn implied(sample: &Sample) -> Vec<Pool> {
+    let underlay = underlay(sample);
     let mut cidrs: Vec<Ipv4Net> = sample
         .routes
         .iter()
         .filter(|route| leads_to_pods(sample, route))
-        .map(|route| widened(sample, route.destination))
+        .map(|route| widened(&underlay, route.destination))
         .collect();
     cidrs.sort_unstable();
     cidrs.dedup();
@@ -79,26 +83,38 @@ fn leads_to_pods(sample: &Sample, route: &Route) -> bool {
             let length = route.destination.prefix_len();
             length > 8 && named(&|name| name == "tunl0") && route.table != 255
         }
-        RouteKind::Blackhole => is_calico_protocol(route.protocol) && route.destination.prefix_len() > 8,
+        RouteKind::Blackhole => {
+            let length = route.destination.prefix_len();
+            (is_calico_protocol(route.protocol) && length > 8)
+                || (is_untold(sample, route) && BLOCK_LENGTHS.contains(&length))
+        }
         _ => false,
     }
 }
 
-fn widened(sample: &Sample, destination: Ipv4Net) -> Ipv4Net {
+fn widened(underlay: &BTreeSet<Ipv4Addr>, destination: Ipv4Net) -> Ipv4Net {
     let length = destination.prefix_len().min(IMPLIED_LENGTH);
     let Ok(wide) = Ipv4Net::new(destination.addr(), length) else { return destination };
-    let holds_underlay = sample.addresses.iter().any(|address| {
-        wide.contains(&address.address)
-            && !is_tunnel_address(sample, address.link)
-            && !is_loopback(address.address)
-    });
-    if holds_underlay { destination } else { wide.trunc() }
+    let wide = wide.trunc();
+    let holds_underlay = underlay.range(wide.network()..=wide.broadcast()).next().is_some();
+    if holds_underlay { destination } else { wide }
 }
 
-fn is_tunnel_address(sample: &Sample, link: u32) -> bool {
-    sample.links.iter().any(|other| other.index == link && other.name == "tunl0")
-}
-
-fn is_loopback(address: Ipv4Addr) -> bool {
-    address.is_loopback()
+/// Addresses that are certainly no pod's: this node's own but for the tunnel's, and its routers and other nodes.
+fn underlay(sample: &Sample) -> BTreeSet<Ipv4Addr> {
+    let tunnel = sample.links.iter().find(|link| link.name == "tunl0").map(|link| link.index);
+    let pods: BTreeSet<u32> =
+        sample.links.iter().filter(|link| is_pod_link(link)).map(|link| link.index).collect();
+    let is_by_pod =
+        |route: &Route| route.hops.iter().filter_map(|hop| hop.link).any(|link| pods.contains(&link));
+    let pod_addresses: BTreeSet<Ipv4Addr> = sample
+        .routes
+        .iter()
+        .filter(|route| route.destination.prefix_len() == 32 && is_by_pod(route))
+        .map(|route| route.destination.addr())
+        .collect();
+    let gateways = sample.routes.iter().filter(|route| !is_by_pod(route)).flat_map(|route| &route.hops);
+    let gateways = gateways.filter_map(|hop| hop.gateway).filter(|gateway| !pod_addresses.contains(gateway));
+    let own = sample.addresses.iter().filter(|own| Some(own.link) != tunnel).map(|own| own.address);
+    own.filter(|address| !address.is_loopback()).chain(gateways).collect()
 }

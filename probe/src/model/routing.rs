@@ -66,8 +66,13 @@ impl<'a> Tables<'a> {
 
     /// The device of the main table's default route.
     pub fn default_link(&self) -> Option<u32> {
+        self.default_route()?.hops.first()?.link
+    }
+
+    /// The main table's preferred default route that leads by a device.
+    pub fn default_route(&self) -> Option<&'a Route> {
         let routes = self.tables.get(&TABLE_MAIN)?.get(&Ipv4Net::default())?;
-        routes.iter().find_map(|route| route.hops.first()?.link)
+        routes.iter().copied().find(|route| route.hops.first().is_some_and(|hop| hop.link.is_some()))
     }
 
     /// The best living route of a table.

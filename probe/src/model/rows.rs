@@ -9,8 +9,8 @@ use std::{
 use ipnet::Ipv4Net;
 use serde::Serialize;
 
-use super::{Model, TABLE_LOCAL, Way, is_pod_link};
-use crate::sample::{Fact, Link, Route, RouteKind};
+use super::{Model, TABLE_LOCAL, Way, is_pod_link, is_untold};
+use crate::sample::{Fact, Link, Part, Route, RouteKind};
 
 /// `RT_TABLE_MAIN`.
 pub const TABLE_MAIN: u32 = 254;
@@ -177,7 +177,7 @@ pub fn read<'a>(model: &Model<'a>, tables: Tables) -> (Vec<Row<'a>>, Vec<SharedD
     }
     let mut shared: Vec<SharedDevice<'a>> = users
         .iter()
-        .filter(|(_, destinations)| **destinations > 1)
+        .filter(|(_, destinations)| **destinations > 1 && model.sample.holds(Part::LinkStatistics))
         .filter_map(|(link, destinations)| {
             let link = model.link(*link)?;
             Some(SharedDevice { link, destinations: *destinations, traffic: Traffic::of(link) })
@@ -206,6 +206,9 @@ fn users(model: &Model<'_>) -> HashMap<u32, usize> {
 }
 
 fn traffic(model: &Model<'_>, users: &HashMap<u32, usize>, route: &Route) -> Fact<Traffic> {
+    if let Some(why) = model.sample.missing.get(&Part::LinkStatistics) {
+        return Fact::Absent(format!("the devices' counters: {why}"));
+    }
     let link = match route.hops.as_slice() {
         [] => return Fact::Absent("it has no device, and nothing here counts what it drops".to_owned()),
         [hop] => hop.link.and_then(|link| model.link(link)),
@@ -258,7 +261,7 @@ fn unicast_role(model: &Model<'_>, route: &Route) -> Role {
     if model.is_node(route.destination.addr()) && route.destination.prefix_len() == 32 {
         return Role::NodeAddress;
     }
-    if hop.gateway.is_some() {
+    if hop.has_gateway() {
         return Role::RoutedNetwork;
     }
     link.map_or(Role::ConnectedNetwork, |link| connected_role(model, route, link))
@@ -286,13 +289,16 @@ fn is_overlay(link: &Link) -> bool {
 
 fn connected_role(model: &Model<'_>, route: &Route, link: &Link) -> Role {
     let holds_own = model.own_address().is_some_and(|address| route.destination.contains(&address));
-    if holds_own && route.protocol == PROTOCOL_KERNEL {
+    if holds_own && (route.protocol == PROTOCOL_KERNEL || is_untold(model.sample, route)) {
         return Role::NodeNetwork;
     }
     if route.destination == ZERO_CONFIGURATION {
         return Role::ZeroConfiguration;
     }
-    if link.kind.as_deref() != Some("bridge") || is_pod_link(link) {
+    let kind_is_untold = link.kind.is_none() && !model.sample.holds(Part::LinkKinds);
+    let is_named_as_bridge = kind_is_untold
+        && (link.name == "docker0" || is_docker_bridge(&link.name) || link.name.starts_with("virbr"));
+    if (link.kind.as_deref() != Some("bridge") && !is_named_as_bridge) || is_pod_link(link) {
         return Role::ConnectedNetwork;
     }
     if link.name == "docker0" || is_docker_bridge(&link.name) {
@@ -305,7 +311,7 @@ fn connected_role(model: &Model<'_>, route: &Route, link: &Link) -> Role {
 }
 
 /// Docker names the bridge of a network by the first 12 hexadecimal digits of its identity.
-fn is_docker_bridge(name: &str) -> bool {
+pub fn is_docker_bridge(name: &str) -> bool {
     name.strip_prefix("br-")
         .is_some_and(|id| id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }

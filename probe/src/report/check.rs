@@ -3,11 +3,11 @@
 use serde::Serialize;
 
 use super::{
-    document::{Finding, Header, Node, NotSeen, Severity},
+    document::{Finding, Header, Next, Node, NotSeen, Severity},
     text::{QUIET_WIDTH, finding_code, fixes, printable, push, shorten},
 };
 use crate::{
-    causes::node::{Review, Topic},
+    causes::node::{self, Review, Topic},
     model::{Model, pools::Pool},
 };
 
@@ -21,6 +21,8 @@ pub struct CheckDocument {
     pub findings: Vec<Finding>,
     pub passed: Vec<Passed>,
     pub not_seen: Vec<NotSeen>,
+    /// Outputs that would settle what pasted ones leave open.
+    pub next: Vec<Next>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -28,6 +30,8 @@ pub struct CheckDocument {
 pub enum Condition {
     Healthy,
     Problems,
+    /// Nothing is wrong in what was shown, which is not enough to call it healthy.
+    Unknown,
 }
 
 #[derive(Debug, Serialize)]
@@ -44,7 +48,8 @@ impl CheckDocument {
             pools: model.pools.clone(),
             findings: Vec::new(),
             passed: Vec::new(),
-            not_seen: Vec::new(),
+            not_seen: unreadable(model),
+            next: Vec::new(),
         };
         for review in reviews {
             let Review { topic, findings, passed, not_seen } = review;
@@ -55,7 +60,10 @@ impl CheckDocument {
         document.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         if document.worst().is_some_and(|worst| worst >= Severity::Warning) {
             document.verdict = Condition::Problems;
+        } else if !model.sample.missing.is_empty() && !node::is_enough(model.sample) {
+            document.verdict = Condition::Unknown;
         }
+        document.next = node::wanted(model, &document.findings);
         document
     }
 
@@ -72,6 +80,10 @@ impl CheckDocument {
             (Condition::Problems, [first, rest @ ..]) => {
                 let more = if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
                 format!("PROBLEMS  {name}: {} ({}){more}", first.summary, finding_code(first))
+            }
+            (Condition::Unknown, _) => {
+                let next: Vec<&str> = self.next.iter().map(|next| next.command.as_str()).collect();
+                format!("UNKNOWN  {name}: nothing wrong in what was shown; to see next: {}", next.join(", "))
             }
             (_, []) => format!("HEALTHY  {name}: {} checks passed", self.passed.len()),
             (_, notes) => {
@@ -99,11 +111,34 @@ impl CheckDocument {
         for passed in &self.passed {
             push(&mut text, "ok", &format!("{:<11} {}", passed.topic.words(), passed.text));
         }
-        for not_seen in &self.not_seen {
+        let is_unshown = |not_seen: &&NotSeen| UNSHOWN.iter().any(|words| not_seen.why.starts_with(words));
+        for not_seen in self.not_seen.iter().filter(|not_seen| !is_unshown(not_seen)) {
             push(&mut text, "?", &format!("not seen    {}: {}", not_seen.what, not_seen.why));
+        }
+        let unshown: Vec<&str> =
+            self.not_seen.iter().filter(is_unshown).map(|not_seen| not_seen.what.as_str()).collect();
+        if !unshown.is_empty() {
+            push(&mut text, "?", &format!("not shown   {}", unshown.join(", ")));
+        }
+        for next in &self.next {
+            push(&mut text, "next", &format!("on {}: {}", next.node, next.command));
         }
         printable(&text)
     }
+}
+
+/// How the reasons of what pasted outputs lack begin.
+const UNSHOWN: [&str; 2] = ["it was not shown", "they were not shown"];
+
+/// Lines of pasted outputs that tell nothing, as they stand.
+fn unreadable(model: &Model<'_>) -> Vec<NotSeen> {
+    let lines = model.sample.unreadable.iter();
+    lines
+        .map(|line| NotSeen {
+            what: format!("a line of {}: {}", line.output, line.text),
+            why: line.why.clone(),
+        })
+        .collect()
 }
 
 fn finding(text: &mut String, finding: &Finding) {

@@ -114,6 +114,9 @@ pub struct Sample {
     /// nothing is there. A look at a live node holds every part.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub missing: BTreeMap<Part, String>,
+    /// Lines of pasted outputs that were recognised and could not be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<UnreadableLine>,
 }
 
 impl Sample {
@@ -121,6 +124,15 @@ impl Sample {
     pub fn holds(&self, part: Part) -> bool {
         !self.missing.contains_key(&part)
     }
+}
+
+/// A line that shows something, but not what: mostly because a part of it was masked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadableLine {
+    /// The command that prints such lines.
+    pub output: String,
+    pub text: String,
+    pub why: String,
 }
 
 /// A part of a sample that a saved or pasted one may lack.
@@ -136,7 +148,7 @@ pub enum Part {
     /// Packet and error counters of devices.
     LinkStatistics,
     Addresses,
-    /// Routes of the main table.
+    /// The main table as a whole; without it `routes` holds some of its routes, or none.
     Routes,
     /// Routes of all other tables.
     OtherTables,
@@ -152,6 +164,9 @@ pub enum Part {
 pub struct NodeIdentity {
     /// The kernel's host name.
     pub hostname: String,
+    /// The folder, file or prompt that pasted outputs are from; several looks at one place have the same.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub pasted_from: String,
     /// `uname -r`.
     pub kernel: String,
     /// `/proc/sys/kernel/random/boot_id`.
@@ -268,6 +283,9 @@ pub struct Route {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hop {
     pub gateway: Option<Ipv4Addr>,
+    /// The gateway's text where whoever pasted the route masked it, such as `x.x.0.1`; equal texts are one gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masked_gateway: Option<String>,
     /// `RTA_OIF`.
     pub link: Option<u32>,
     /// `RTNH_F_ONLINK`.
@@ -278,6 +296,13 @@ pub struct Hop {
     pub link_down: bool,
     /// Weight among the hops of a multipath route; 1 is the least.
     pub weight: u16,
+}
+
+impl Hop {
+    /// Whether packets go by way of another machine, whose address may be masked.
+    pub fn has_gateway(&self) -> bool {
+        self.gateway.is_some() || self.masked_gateway.is_some()
+    }
 }
 
 /// What a rule does with a packet that it matches, `FR_ACT_*`.

@@ -18,6 +18,7 @@ pub fn read(root: &Path) -> anyhow::Result<NodeIdentity> {
         network_namespace: NetworkNamespace::own()?.inode,
         calico_node_name: Fact::from_result(node_name(root)),
         calico_mtu: Fact::from_result(mtu(root)),
+        ..NodeIdentity::default()
     })
 }
 

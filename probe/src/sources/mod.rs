@@ -19,6 +19,7 @@ pub mod netfilter;
 pub mod netlink;
 pub mod next_hops;
 pub mod packet_socket;
+pub mod pasted;
 pub mod pod_interfaces;
 pub mod privileges;
 mod processes;

@@ -46,6 +46,7 @@ fn parse(payload: &[u8]) -> Option<NextHop> {
         blackhole: attribute(attributes, NHA_BLACKHOLE).is_some(),
         hop: Hop {
             gateway: gateway.map(Ipv4Addr::from),
+            masked_gateway: None,
             link: attribute(attributes, NHA_OIF).and_then(number),
             onlink: flags & ONLINK != 0,
             dead: flags & DEAD != 0,

@@ -1,64 +1,173 @@
-//! Samples that were saved earlier, or on another node.
+//! What `--input` accepts: a saved sample, pasted outputs in files, in a folder for each node or in an archive of
+//! these, and all of it on standard input.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
+use flate2::read::MultiGzDecoder;
 
+use super::pasted::{self, Text};
 use crate::sample::{FORMAT_VERSION, Sample};
 
-/// A sample of 100,000 routes has a tenth of this.
+/// A sample of 100,000 routes has a tenth of this. All that one input holds together.
 const LARGEST: u64 = 256 << 20;
+/// Files of one input.
+const MOST_FILES: usize = 10_000;
+/// A folder of clusters with a folder for each node, with folders by kind.
+const DEEPEST: usize = 4;
+/// How many files an error names.
+const NAMED_FILES: usize = 3;
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// `ustar`, in the header of a tape archive's first file.
+const TAR_MAGIC: (usize, &[u8]) = (257, b"ustar");
 
-/// Reads a sample from a file; the error says what it is instead.
-pub fn read(path: &Path) -> anyhow::Result<Sample> {
-    let mut bytes = Vec::new();
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    file.take(LARGEST + 1)
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    ensure!(bytes.len() as u64 <= LARGEST, "{} is larger than {} MiB", path.display(), LARGEST >> 20);
-    let sample: Sample = serde_json::from_slice(&bytes)
-        .with_context(|| format!("{} is no sample of caliprobe", path.display()))?;
+/// Reads all samples of an input, at least one; the error says what it holds instead.
+pub fn read(path: &Path) -> anyhow::Result<Vec<Sample>> {
+    let mut gathered = Gathered::default();
+    if path == Path::new("-") {
+        let bytes = gathered.read(io::stdin().lock(), "standard input")?;
+        gathered.add(Place::of_file(Path::new("standard input")), bytes)?;
+    } else {
+        gathered.walk(path, &PathBuf::new(), 0).with_context(|| format!("cannot read {}", path.display()))?;
+    }
+    let Gathered { mut samples, texts, files, .. } = gathered;
+    samples.extend(pasted::read(&texts));
+    if samples.is_empty() {
+        let named: Vec<&str> = files.iter().take(NAMED_FILES).map(String::as_str).collect();
+        let more = if files.len() > NAMED_FILES { ", …" } else { "" };
+        let found = match files.len() {
+            0 => "no file".to_owned(),
+            1 => named.join(""),
+            count => format!("{count} files ({}{more})", named.join(", ")),
+        };
+        bail!(
+            "{}: nothing recognised in {found}; accepted: {}, or a saved sample",
+            path.display(),
+            pasted::ACCEPTED
+        );
+    }
+    Ok(samples)
+}
+
+/// Where a file lies within an input.
+struct Place {
+    /// Its folder, or itself where it lies in none.
+    place: String,
+    file: String,
+}
+
+impl Place {
+    fn of_file(path: &Path) -> Self {
+        let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let file = name(path).unwrap_or_default();
+        let stem = || path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        Self { place: path.parent().and_then(name).unwrap_or_else(stem), file }
+    }
+}
+
+/// What was found on the way through an input.
+#[derive(Default)]
+struct Gathered {
+    samples: Vec<Sample>,
+    texts: Vec<Text>,
+    files: Vec<String>,
+    bytes: u64,
+}
+
+impl Gathered {
+    /// Reads a file, or everything within a folder in the order of the names.
+    fn walk(&mut self, path: &Path, within: &Path, depth: usize) -> anyhow::Result<()> {
+        let name = path.file_name().map(PathBuf::from).unwrap_or_default();
+        let inside = within.join(&name);
+        // A link could lead out of the folder, and round.
+        let about = if depth == 0 { fs::metadata(path)? } else { fs::symlink_metadata(path)? };
+        if about.is_dir() {
+            ensure!(depth < DEEPEST, "folders lie more than {DEEPEST} deep");
+            let mut entries: Vec<PathBuf> = fs::read_dir(path)?
+                .take(MOST_FILES)
+                .map(|entry| Ok(entry?.path()))
+                .collect::<io::Result<_>>()?;
+            entries.sort();
+            for entry in entries {
+                self.walk(&entry, &inside, depth + 1)?;
+            }
+            return Ok(());
+        }
+        if !about.is_file() && depth > 0 {
+            return Ok(());
+        }
+        let bytes = self.read(File::open(path)?, &name.to_string_lossy())?;
+        self.add(Place::of_file(&inside), bytes)
+    }
+
+    fn read(&mut self, reader: impl Read, name: &str) -> anyhow::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let left = LARGEST - self.bytes;
+        reader.take(left + 1).read_to_end(&mut bytes).with_context(|| format!("cannot read {name}"))?;
+        ensure!(bytes.len() as u64 <= left, "{name}: the input is larger than {} MiB", LARGEST >> 20);
+        self.bytes += bytes.len() as u64;
+        ensure!(self.files.len() < MOST_FILES, "the input has more than {MOST_FILES} files");
+        Ok(bytes)
+    }
+
+    fn add(&mut self, place: Place, bytes: Vec<u8>) -> anyhow::Result<()> {
+        if bytes.starts_with(&GZIP) {
+            let unpacked = self.read(MultiGzDecoder::new(bytes.as_slice()), &place.file)?;
+            ensure!(!unpacked.starts_with(&GZIP), "{}: compressed twice", place.file);
+            return self.add(place, unpacked);
+        }
+        if is_archive(&bytes) {
+            return self.unpack(&place, &bytes);
+        }
+        self.files.push(place.file.clone());
+        if is_sample(&bytes) {
+            self.samples.push(sample(&bytes).context(place.file)?);
+            return Ok(());
+        }
+        // What is not text is not recognised either.
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        self.texts.push(Text { place: place.place, file: place.file, text });
+        Ok(())
+    }
+
+    /// The files of an archive; none is written anywhere.
+    fn unpack(&mut self, archive: &Place, bytes: &[u8]) -> anyhow::Result<()> {
+        let mut entries = tar::Archive::new(bytes);
+        let entries = entries.entries().with_context(|| format!("cannot read {}", archive.file))?;
+        for entry in entries {
+            let entry = entry.with_context(|| format!("cannot read {}", archive.file))?;
+            if !entry.header().entry_type().is_file() {
+                continue;
+            }
+            let path = entry.path().map(|path| path.into_owned()).unwrap_or_default();
+            let content = self.read(entry, &path.to_string_lossy())?;
+            ensure!(!is_archive(&content), "{}: an archive within an archive", path.display());
+            self.add(Place::of_file(&path), content)?;
+        }
+        Ok(())
+    }
+}
+
+fn is_archive(bytes: &[u8]) -> bool {
+    let (at, magic) = TAR_MAGIC;
+    bytes.get(at..at + magic.len()) == Some(magic)
+}
+
+/// No output that is read begins with a brace.
+fn is_sample(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().starts_with(b"{")
+}
+
+fn sample(bytes: &[u8]) -> anyhow::Result<Sample> {
+    let sample: Sample = serde_json::from_slice(bytes).context("it is no sample of caliprobe")?;
     ensure!(
         sample.format_version <= FORMAT_VERSION,
-        "{} has format version {}; this caliprobe knows {FORMAT_VERSION}: use a newer one",
-        path.display(),
+        "it has format version {}; this caliprobe knows {FORMAT_VERSION}: use a newer one",
         sample.format_version
     );
     Ok(sample)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    fn read_text(text: &str) -> anyhow::Result<Sample> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), text).unwrap();
-        read(file.path())
-    }
-
-    #[test]
-    fn a_sample_is_read_back() {
-        let sample = Sample { format_version: FORMAT_VERSION, ..Sample::default() };
-        assert_eq!(read_text(&serde_json::to_string(&sample).unwrap()).unwrap(), sample);
-    }
-
-    #[test]
-    fn what_is_no_sample_is_said_in_one_line() {
-        let newer = Sample { format_version: FORMAT_VERSION + 1, ..Sample::default() };
-        for (text, expected) in [
-            (String::new(), "is no sample"),
-            ("{}".to_owned(), "missing field"),
-            ("default via 10.0.0.1 dev eth0".to_owned(), "is no sample"),
-            (serde_json::to_string(&newer).unwrap(), "use a newer one"),
-        ] {
-            let error = format!("{:#}", read_text(&text).unwrap_err());
-            assert!(error.contains(expected), "{error}");
-            assert!(!error.contains('\n'), "{error}");
-        }
-        assert!(read(Path::new("/nonexistent")).is_err());
-    }
 }

@@ -10,9 +10,9 @@ use super::raw_netlink::{DUMP, RawNetlink, attribute, attributes, put_attribute}
 use crate::sample::{Fact, FelixSets};
 
 /// Felix' names for the set of all pools: until and since the releases that also know other networks.
-const POOLS: [&str; 2] = ["cali40all-ipam-pools", "cali40network-ip-pools"];
-const MASQUERADE_POOLS: &str = "cali40masq-ipam-pools";
-const HOSTS: &str = "cali40all-hosts-net";
+pub const POOLS: [&str; 2] = ["cali40all-ipam-pools", "cali40network-ip-pools"];
+pub const MASQUERADE_POOLS: &str = "cali40masq-ipam-pools";
+pub const HOSTS: &str = "cali40all-hosts-net";
 
 /// `NFNL_SUBSYS_IPSET << 8 | IPSET_CMD_LIST`.
 const LIST: u16 = 6 << 8 | 7;

@@ -5,6 +5,9 @@ mod calico;
 mod explain;
 mod interfaces;
 mod names;
+mod outputs;
+mod peer_addresses;
+mod pod;
 mod pod_networks;
 mod review;
 mod routes;
@@ -16,6 +19,7 @@ mod uplink;
 
 pub use explain::explain;
 pub use interfaces::has_errors;
+pub use outputs::{is_enough, wanted};
 pub use review::{Review, Topic};
 
 use crate::{model::Model, report::document::Finding, sample::Sample};
@@ -23,6 +27,14 @@ use crate::{model::Model, report::document::Finding, sample::Sample};
 /// Judges a node topic by topic, in the order in which a person reads them. An earlier look at the same node shows
 /// which counters rise.
 pub fn judge(model: &Model<'_>, earlier: Option<&Sample>) -> Vec<Review> {
+    judge_with(model, earlier, Vec::new())
+}
+
+/// The same, with what other nodes show to be wrong with this one's routes.
+pub fn judge_with(model: &Model<'_>, earlier: Option<&Sample>, of_others: Vec<Finding>) -> Vec<Review> {
+    if model.is_inside_pod() {
+        return vec![pod::review(model)];
+    }
     let mut reviews = vec![
         calico::review(model),
         sessions::review(model),
@@ -30,7 +42,7 @@ pub fn judge(model: &Model<'_>, earlier: Option<&Sample>) -> Vec<Review> {
         uplink::review(model),
         pod_networks::review(model),
         tunnel::review(model),
-        routes::review(model),
+        routes::review(model, of_others),
         settings::review(model),
         interfaces::review(model, earlier),
         tables::review(model, earlier),

@@ -18,6 +18,8 @@ pub enum Topic {
     Interfaces,
     Firewall,
     Tables,
+    /// The inside of a pod, which is no node.
+    Pod,
 }
 
 impl Topic {
@@ -34,6 +36,7 @@ impl Topic {
             Self::Interfaces => "interfaces",
             Self::Firewall => "firewall",
             Self::Tables => "tables",
+            Self::Pod => "pod",
         }
     }
 }

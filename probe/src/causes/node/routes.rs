@@ -4,20 +4,27 @@ use std::collections::BTreeMap;
 
 use super::{Review, Topic};
 use crate::{
-    causes::{Cause, case::finding, route_table},
+    causes::{Cause, case::finding, route_table, routing::route_words},
     model::{
         Model, peers,
         rows::{self, Tables},
     },
     report::document::{EvidenceSource, Finding, Severity, SubjectKind},
-    sample::Part,
+    sample::{Link, Part},
 };
 
-pub fn review(model: &Model<'_>) -> Review {
+/// Devices by which other pod networks, and Calico's VXLAN, reach pods of other nodes.
+const OVERLAYS: [&str; 5] = ["vxlan.calico", "wireguard.cali", "flannel", "weave", "cilium"];
+
+/// Judges the routes; what other nodes show to be wrong with them is put to it where it is new.
+pub fn review(model: &Model<'_>, of_others: Vec<Finding>) -> Review {
     let mut review = Review::of(Topic::Routes);
-    if !model.sample.holds(Part::Routes) {
-        review.unseen("the routes", "they were not shown: ip route");
-        return review;
+    if let Some(why) = model.sample.missing.get(&Part::Routes) {
+        let what = if model.sample.routes.is_empty() { "the routes" } else { "every route" };
+        review.unseen(what, why);
+        if model.sample.routes.is_empty() {
+            return review;
+        }
     }
     let (rows, _) = rows::read(model, Tables::Main);
     review.found(no_other_block(model));
@@ -25,7 +32,18 @@ pub fn review(model: &Model<'_>) -> Review {
     let of_tunnel = |finding: &Finding| matches!(finding.cause, Cause::TunnelDown | Cause::TunnelMissing);
     let faults = route_table::judge(model, &rows).into_iter().map(|fault| fault.finding);
     review.found(faults.filter(|finding| !of_tunnel(finding)));
-    if review.findings.is_empty() {
+    let known: Vec<Finding> = review.findings.clone();
+    let is_new = |finding: &Finding| {
+        !known.iter().any(|known| known.cause == finding.cause && known.subject == finding.subject)
+    };
+    review.found(of_others.into_iter().filter(is_new));
+    let unexplained = route_table::unexplained_pod_links(model);
+    // What is suspected first deserves a word where something is wrong.
+    if !review.findings.is_empty() || !unexplained.is_empty() {
+        review.found(route_table::idle_bridges(model, &rows));
+    }
+    review.found(unexplained);
+    if review.findings.is_empty() && !model.sample.routes.is_empty() {
         let remote = model.remote_blocks().len();
         review
             .pass(format!("{} pods here and {remote} blocks of other nodes are routed", model.pods().len()));
@@ -36,8 +54,11 @@ pub fn review(model: &Model<'_>) -> Review {
 /// A node whose tunnel is up and leads nowhere has lost every block, unless it is the only one.
 fn no_other_block(model: &Model<'_>) -> Option<Finding> {
     let sample = model.sample;
-    let tunnel = model.tunnel().filter(|tunnel| tunnel.up && sample.holds(Part::LinkStates))?;
-    if !model.remote_blocks().is_empty() {
+    if !model.remote_blocks().is_empty() || !sample.holds(Part::Routes) || leads_elsewhere(model) {
+        return None;
+    }
+    let tunnel = model.tunnel().filter(|tunnel| tunnel.up && is_shown(model, tunnel));
+    if tunnel.is_none() && model.own_blocks().is_empty() {
         return None;
     }
     let others = peers::all(model);
@@ -46,15 +67,25 @@ fn no_other_block(model: &Model<'_>) -> Option<Finding> {
     if is_alone {
         return None;
     }
+    let begin = if tunnel.is_some() { "tunl0 is up, yet" } else { "this node has a block of its own, yet" };
     let summary = match others.len() {
-        0 => "tunl0 is up, yet there is no route to any other block: all block routes are lost, or this is a cluster of one node".to_owned(),
-        count => format!("tunl0 is up, yet there is no route to any block of the {count} other nodes"),
+        0 => format!(
+            "{begin} there is no route to any other block: all block routes are lost, or this is a cluster of one node"
+        ),
+        count => format!("{begin} there is no route to any block of the {count} other nodes"),
     };
     let mut found = finding(Cause::BlockRouteMissing, SubjectKind::Node, model.node_name(), summary)
         .inferred()
-        .with_severity(Severity::Warning)
-        .with(EvidenceSource::Link, format!("{} is up", tunnel.name))
-        .with(EvidenceSource::Route, "no route leads through tunl0 to another node");
+        .with_severity(Severity::Warning);
+    if let Some(tunnel) = tunnel {
+        let address = sample.addresses.iter().find(|own| own.link == tunnel.index);
+        let with = address.map_or_else(String::new, |own| format!(", with {}", own.address));
+        found = found.with(EvidenceSource::Link, format!("{} is up{with}", tunnel.name));
+    }
+    for block in model.own_blocks().iter().take(3) {
+        found = found.with(EvidenceSource::Route, route_words(model, block));
+    }
+    let mut found = found.with(EvidenceSource::Route, "no route leads to another node's pods");
     if !others.is_empty() {
         let addresses: Vec<String> = others.iter().map(|peer| peer.words()).collect();
         found = found.with(EvidenceSource::Rule, format!("other nodes: {}", addresses.join(", ")));
@@ -63,6 +94,20 @@ fn no_other_block(model: &Model<'_>) -> Option<Finding> {
         model.node_name(),
         "calicoctl node status   # peers: the block routes are lost; none: a cluster of one node",
     ))
+}
+
+/// Whether an output lists the device with its state, rather than a route that it is named in.
+fn is_shown(model: &Model<'_>, tunnel: &Link) -> bool {
+    model.sample.holds(Part::LinkStates) || model.sample.addresses.iter().any(|own| own.link == tunnel.index)
+}
+
+/// Whether pods of other nodes are reached by another overlay.
+fn leads_elsewhere(model: &Model<'_>) -> bool {
+    let links = model.sample.links.iter();
+    links.filter(|link| OVERLAYS.iter().any(|prefix| link.name.starts_with(prefix))).any(|link| {
+        let mut routes = model.sample.routes.iter();
+        routes.any(|route| route.hops.iter().any(|hop| hop.link == Some(link.index) && hop.has_gateway()))
+    })
 }
 
 /// Blocks of other nodes that the datastore names and no route leads to, by node.

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use super::{Review, Topic, calico::calico_pods};
+use super::{Review, Topic, calico::calico_pods, peer_addresses};
 use crate::{
     causes::{Cause, case::finding, routing::route_words},
     model::{
@@ -103,6 +103,8 @@ fn session_down(model: &Model<'_>, session: &BgpSession, all_down: usize) -> Fin
         1 => found,
         all => found.with(EvidenceSource::Bird, format!("{all} sessions of this node are down")),
     };
+    let mut found = found;
+    found.explained_by.extend(peer_addresses::unreachable(model, session));
     found.confirm(model.node_name(), format!("ping -c 3 {0}; nc -zv {0} 179", session.peer)).confirm(
         "kubectl",
         "kubectl -n kube-system get pods -l k8s-app=calico-node -o wide   # does it run on that node?",

@@ -15,13 +15,17 @@ pub fn review(model: &Model<'_>) -> Review {
     let mut review = Review::of(Topic::Tunnel);
     let Some(tunnel) = model.tunnel() else {
         match model.needs_tunnel() {
+            _ if !model.sample.holds(Part::Links) => {
+                review.unseen("tunl0", "not every device was shown: ip addr");
+            }
             Some(_) => review.found(tunnel::fault(model)),
             None => review.pass("no tunl0, and nothing here needs one"),
         }
         return review;
     };
-    if !model.sample.holds(Part::LinkStates) {
-        review.unseen("whether tunl0 is up", "the devices' states were not shown");
+    // A device that only routes name counts as one in order; where it is down, an output has said so.
+    if !model.sample.holds(Part::LinkStates) && tunnel.up {
+        review.unseen("whether tunl0 is up", "the devices' states were not shown: ip addr");
         return review;
     }
     match tunnel::fault(model) {
@@ -60,36 +64,35 @@ fn without_address(model: &Model<'_>, tunnel: &Link) -> Option<Finding> {
 /// Full-sized packets of pods must fit the tunnel, and encapsulated ones the uplink. Where they do not, path MTU
 /// discovery has to work, which it mostly does.
 fn mtus(model: &Model<'_>, tunnel: &Link, review: &mut Review) {
-    let wires = model.sample.links.iter().filter(|link| model.is_wire(link.index) && link.up);
-    let Some(wire) = wires.min_by_key(|link| link.mtu).filter(|wire| wire.mtu > 0 && tunnel.mtu > 0) else {
-        return;
-    };
+    let links = model.sample.links.iter();
+    let wires = links.filter(|link| model.is_wire(link.index) && link.up && link.mtu > 0);
+    let Some(wire) = wires.min_by_key(|link| link.mtu).filter(|_| tunnel.mtu > 0) else { return };
     let largest = model.sample.links.iter().filter(|link| is_pod_link(link)).max_by_key(|link| link.mtu);
-    let too_large = |mtu: u32, limit: u32, what: &str, whose: &Link, of: &Link| {
-        finding(
-            Cause::MtuBlackHole,
-            SubjectKind::Interface,
-            &whose.name,
-            format!(
-                "{} has MTU {mtu}, {what} is {limit}: full packets depend on path MTU discovery",
-                whose.name
-            ),
-        )
-        .inferred()
-        .with_severity(Severity::Info)
-        .with(EvidenceSource::Link, format!("{} MTU {}, {} MTU {}", whose.name, whose.mtu, of.name, of.mtu))
-        .confirm(model.node_name(), "ip link show | grep mtu; cat /var/lib/calico/mtu")
-    };
     let room = wire.mtu.saturating_sub(OUTER_HEADER);
     if tunnel.mtu > room && model.needs_tunnel().is_some() {
-        let what = format!("the room within {}", wire.name);
-        review.found([too_large(tunnel.mtu, room, &what, tunnel, wire)]);
+        return review.found([above_room(model, tunnel, wire, room)]);
     }
     match largest.filter(|pod| pod.mtu > tunnel.mtu) {
-        Some(pod) => review.found([too_large(pod.mtu, tunnel.mtu, "tunl0's", pod, tunnel)]),
+        // The node itself tells its pods so by ICMP, which no other machine can lose.
+        Some(pod) => review.pass(format!(
+            "{} has MTU {}, above tunl0's {}: pods learn it from this node",
+            pod.name, pod.mtu, tunnel.mtu
+        )),
         None => review.pass(format!(
             "MTUs fit: pods ≤ tunl0 {} ≤ {} {} − {OUTER_HEADER}",
             tunnel.mtu, wire.name, wire.mtu
         )),
     }
+}
+
+fn above_room(model: &Model<'_>, tunnel: &Link, wire: &Link, room: u32) -> Finding {
+    let summary = format!(
+        "tunl0 has MTU {}, the room within {} is {room}: full packets depend on path MTU discovery",
+        tunnel.mtu, wire.name
+    );
+    finding(Cause::MtuBlackHole, SubjectKind::Interface, tunnel::TUNNEL, summary)
+        .inferred()
+        .with_severity(Severity::Info)
+        .with(EvidenceSource::Link, format!("tunl0 MTU {}, {} MTU {}", tunnel.mtu, wire.name, wire.mtu))
+        .confirm(model.node_name(), "ip link show | grep mtu; cat /var/lib/calico/mtu")
 }

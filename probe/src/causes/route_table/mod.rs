@@ -2,10 +2,17 @@
 //! left alone.
 
 pub(super) mod blocks;
+mod bridges;
 mod destinations;
+mod encapsulation;
 pub(super) mod next_hops;
 mod overlap;
+mod ownership;
 mod pods;
+mod routers;
+
+pub use bridges::idle as idle_bridges;
+pub use pods::unexplained as unexplained_pod_links;
 
 use super::gateway;
 use crate::{
@@ -45,5 +52,8 @@ pub fn judge(model: &Model<'_>, rows: &[Row<'_>]) -> Vec<Fault> {
     faults.extend(blocks::judge(model, rows));
     faults.extend(pods::judge(model, rows));
     faults.extend(overlap::judge(model, rows));
+    faults.extend(encapsulation::judge(model, rows));
+    faults.extend(routers::judge(model, rows));
+    faults.extend(ownership::judge(model, rows));
     faults
 }

@@ -13,7 +13,7 @@ use crate::{
         rows::{Role, Row},
     },
     report::document::{EvidenceSource, Finding, Severity, SubjectKind},
-    sample::{Hop, Route, RouteKind},
+    sample::{Hop, NeighbourState, Part, Route, RouteKind},
 };
 
 /// Judges each next hop once, whatever number of rows lead to it.
@@ -42,7 +42,9 @@ pub fn judge(model: &Model<'_>, rows: &[Row<'_>]) -> Vec<Fault> {
         let blocks = block_words(&blocks.collect::<Vec<_>>());
         let found = loops(model, next_hop, &blocks)
             .or_else(|| unreachable(model, next_hop, &blocks))
-            .or_else(|| not_a_node(model, next_hop, &blocks));
+            .or_else(|| not_a_node(model, next_hop, &blocks))
+            .or_else(|| is_default_gateway(model, next_hop, &blocks))
+            .or_else(|| silent(model, next_hop, &blocks));
         faults.extend(found.map(|finding| Fault { finding, rows: places }));
     }
     faults
@@ -65,6 +67,12 @@ fn loops(model: &Model<'_>, next_hop: Ipv4Addr, blocks: &str) -> Option<Finding>
     let (summary, evidence) = if model.is_local(next_hop) {
         let summary = format!("the next hop {next_hop} of {blocks} is this node itself");
         (summary, format!("{next_hop} is an address of this node"))
+    } else if let Some(pod) = model.pod(next_hop) {
+        let summary =
+            format!("the next hop {next_hop} of {blocks} is a pod of this node, which decapsulates nothing");
+        (summary, route_words(model, pod.route))
+    } else if !model.sample.holds(Part::Routes) {
+        return None;
     } else {
         let Decision::Route { route, .. } = look_up(model, &outer(next_hop)) else { return None };
         if !model.uses_tunnel(route) {
@@ -81,6 +89,7 @@ fn loops(model: &Model<'_>, next_hop: Ipv4Addr, blocks: &str) -> Option<Finding>
 
 fn unreachable(model: &Model<'_>, next_hop: Ipv4Addr, blocks: &str) -> Option<Finding> {
     let (problem, evidence) = match look_up(model, &outer(next_hop)) {
+        Decision::NoRoute if !model.sample.holds(Part::Routes) => return None,
         Decision::NoRoute => ("no route leads to", format!("no route of this node covers {next_hop}")),
         Decision::Route { route, .. } if refuses(route.kind) => {
             ("a route refuses", route_words(model, route))
@@ -125,6 +134,46 @@ pub fn not_a_node(model: &Model<'_>, next_hop: Ipv4Addr, blocks: &str) -> Option
         found
             .confirm("kubectl", "kubectl get nodes -o wide   # is there a node with this address?")
             .confirm(model.node_name(), "calicoctl node status   # which peer announces the block?"),
+    )
+}
+
+/// Without that set: what the tunnel sends to the default router goes to a machine that routes, and no pod lives on.
+fn is_default_gateway(model: &Model<'_>, next_hop: Ipv4Addr, blocks: &str) -> Option<Finding> {
+    let is_listed = model.sample.sets.hosts.known().is_some_and(|hosts| !hosts.is_empty());
+    let sessions = model.sample.bird.known().map_or(&[][..], |bird| bird.sessions.as_slice());
+    if is_listed || model.default_gateway() != Some(next_hop) || sessions.iter().any(|it| it.peer == next_hop)
+    {
+        return None;
+    }
+    let summary = format!("the next hop {next_hop} of {blocks} is this node's default gateway");
+    Some(
+        finding(Cause::NextHopNotANode, SubjectKind::Peer, next_hop.to_string(), summary)
+            .inferred()
+            .with_severity(Severity::Warning)
+            .with(EvidenceSource::Route, format!("the default route leads by {next_hop}"))
+            .confirm("kubectl", "kubectl get nodes -o wide   # is there a node with this address?")
+            .confirm(model.node_name(), "calicoctl node status   # which peer announces the block?"),
+    )
+}
+
+/// The node's own neighbour entry says that nobody answers for the next hop.
+fn silent(model: &Model<'_>, next_hop: Ipv4Addr, blocks: &str) -> Option<Finding> {
+    let entries = || model.sample.neighbours.iter().filter(|entry| entry.address == next_hop);
+    let failed = entries().find(|entry| entry.state == NeighbourState::Failed)?;
+    let answers = entries().any(|entry| entry.hardware_address.is_some());
+    let sessions = model.sample.bird.known().map_or(&[][..], |bird| bird.sessions.as_slice());
+    if answers || sessions.iter().any(|session| session.peer == next_hop && session.established) {
+        return None;
+    }
+    let device = model.link(failed.link).map_or("a device", |link| link.name.as_str());
+    let summary = format!("the next hop {next_hop} of {blocks} does not answer ARP");
+    Some(
+        finding(Cause::StaleTunnelRoute, SubjectKind::Peer, next_hop.to_string(), summary)
+            .inferred()
+            .with(EvidenceSource::Neighbour, format!("{next_hop} dev {device} is failed"))
+            .confirm(model.node_name(), format!("arping -c 3 -I {device} {next_hop}"))
+            .confirm("kubectl", "kubectl get nodes -o wide   # is there still a node with this address?")
+            .cure("kubectl", format!("calicoctl delete node NAME   # of {next_hop}, if that node is gone for good; its routes go with it")),
     )
 }
 

@@ -12,10 +12,10 @@ use crate::{
     },
     model::{
         Model,
-        rows::{Role, Row},
+        rows::{Role, Row, Traffic},
     },
-    report::document::{EvidenceSource, Finding, SubjectKind},
-    sample::{Link, PodInterface},
+    report::document::{EvidenceSource, Finding, Severity, SubjectKind},
+    sample::{Link, Part, PodInterface},
 };
 
 /// The pods that were looked into, by the device on this side.
@@ -118,4 +118,35 @@ fn without_route<'a>(model: &'a Model<'_>, inside: &'a Inside<'_>) -> impl Itera
         };
         Some(found.with(EvidenceSource::Link, proof))
     })
+}
+
+/// Devices without a row behind which nobody looked. A pod's end that is gone takes its device with it, so there is
+/// one; whether a pod still uses it does not show from here.
+pub fn unexplained(model: &Model<'_>) -> Vec<Finding> {
+    if !model.sample.holds(Part::Routes) {
+        return Vec::new();
+    }
+    let looked_into = |link: &&Link| model.sample.pod_interfaces.iter().any(|pod| pod.link == link.index);
+    let devices = model.pod_links_without_route().filter(|link| !looked_into(link));
+    devices.map(|device| leftover_or_lost(model, device)).collect()
+}
+
+fn leftover_or_lost(model: &Model<'_>, device: &Link) -> Finding {
+    let name = &device.name;
+    let summary = format!(
+        "no /32 leads to {name}: either a live pod that lost its route, or a leftover of one that is gone"
+    );
+    let mut found = finding(Cause::StaleInterface, SubjectKind::Interface, name, summary)
+        .inferred()
+        .with_severity(Severity::Info)
+        .with(EvidenceSource::Route, format!("no row leads to {name}"));
+    if model.sample.holds(Part::LinkStatistics) {
+        let Traffic { packets_in, packets_out, .. } = Traffic::of(device);
+        let words =
+            format!("{name} has received {packets_in} packets and sent {packets_out} since it exists");
+        found = found.with(EvidenceSource::Counter, words);
+    }
+    found
+        .confirm("kubectl", format!("calicoctl get workloadendpoint -A -o wide | grep {name}   # a pod: it lost its route (pod-route-missing); none: a leftover"))
+        .confirm(model.node_name(), "caliprobe routes   # as root on the node it looks into the pods themselves")
 }

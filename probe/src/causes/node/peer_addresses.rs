@@ -1,0 +1,92 @@
+//! Addresses by which peers are known that no other node reaches them by.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use crate::{
+    causes::{Cause, case::finding},
+    model::{Model, rows::is_docker_bridge},
+    report::document::{EvidenceSource, Finding, Severity, SubjectKind},
+    sample::{BgpSession, PeerKind},
+};
+
+/// Where Docker takes the networks of its bridges from by default, 16 bits each, the first address for the bridge.
+const DOCKER: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 12);
+/// Shared address space of providers (RFC 6598).
+const SHARED: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10);
+
+/// Why a session to another node of the mesh is down: the address is of a bridge, or a public one.
+pub fn unreachable(model: &Model<'_>, session: &BgpSession) -> Option<Finding> {
+    if session.established || session.kind != PeerKind::NodeToNodeMesh {
+        return None;
+    }
+    on_own_bridge(model, session).or_else(|| like_a_bridge(model, session)).or_else(|| public(model, session))
+}
+
+fn wrong(model: &Model<'_>, session: &BgpSession, summary: String) -> Finding {
+    let peer = session.peer;
+    finding(Cause::NodeAddressWrong, SubjectKind::Address, peer.to_string(), summary)
+        .with(EvidenceSource::Bird, format!("peer {peer} is {} since {}", session.state, session.since))
+        .confirm("kubectl", format!("kubectl get nodes -o yaml | grep -e 'projectcalico.org/IPv4Address: {peer}' -e 'address: '"))
+        .confirm(model.node_name(), "ip -brief -4 address   # on that node: which device has it?")
+        .cure("kubectl", "kubectl -n kube-system set env daemonset/calico-node IP_AUTODETECTION_METHOD=can-reach=ADDRESS-OF-ANOTHER-NODE   # restarts calico-node on every node")
+}
+
+/// The peer's address is on a bridge here as well: both nodes have that bridge, and neither reaches the other by it.
+fn on_own_bridge(model: &Model<'_>, session: &BgpSession) -> Option<Finding> {
+    let local = model.sample.addresses.iter().find(|local| local.address == session.peer)?;
+    let device = model.link(local.link)?;
+    let is_bridge = device.kind.as_deref() == Some("bridge")
+        || device.name == "docker0"
+        || device.name.starts_with("virbr")
+        || is_docker_bridge(&device.name);
+    is_bridge.then(|| {
+        let summary = format!(
+            "another node is registered as {}, the address of a bridge such as {} here",
+            session.peer, device.name
+        );
+        wrong(model, session, summary)
+            .with(EvidenceSource::Link, format!("{} has {} on this node too", device.name, session.peer))
+    })
+}
+
+fn like_a_bridge(model: &Model<'_>, session: &BgpSession) -> Option<Finding> {
+    let [_, second, third, fourth] = session.peer.octets();
+    let looks_so = DOCKER.contains(&session.peer) && second >= 17 && third == 0 && fourth == 1;
+    looks_so.then(|| {
+        let summary =
+            format!("{} is what Docker gives its bridges: that node seems registered by one", session.peer);
+        wrong(model, session, summary).inferred().with_severity(Severity::Warning)
+    })
+}
+
+/// Nodes with addresses of both kinds mostly reach each other by the private ones alone.
+fn public(model: &Model<'_>, session: &BgpSession) -> Option<Finding> {
+    let peer = session.peer;
+    let own = model.own_address();
+    if !is_public(peer) || own.is_some_and(is_public) {
+        return None;
+    }
+    let sessions = model.sample.bird.known().map_or(&[][..], |bird| bird.sessions.as_slice());
+    if sessions.iter().any(|other| other.established && is_public(other.peer)) {
+        return None;
+    }
+    let summary = format!(
+        "{peer} is a public address: that node seems registered by one on which nodes do not reach each other"
+    );
+    let found = wrong(model, session, summary).inferred().with_severity(Severity::Warning);
+    Some(match own {
+        Some(own) => found.with(EvidenceSource::Link, format!("this node's own address is {own}")),
+        None => found,
+    })
+}
+
+fn is_public(address: Ipv4Addr) -> bool {
+    !(address.is_private()
+        || address.is_link_local()
+        || address.is_loopback()
+        || address.is_documentation()
+        || SHARED.contains(&address)
+        || address.is_unspecified())
+}
