@@ -14,7 +14,9 @@ use crate::{
     },
     model::Model,
     observation::Observation,
-    report::document::{self, Direction, Document, Header, Probes, SourceKind, Target},
+    report::document::{
+        self, Direction, Document, Evidence, EvidenceSource, Header, Probes, SourceKind, Target, Verdict,
+    },
     sample::Sample,
 };
 
@@ -87,7 +89,39 @@ impl Diagnosis {
             trail: Trail::new(telling, &self.observed, &self.before.links),
         };
         let judgement = if self.passive { verdict::judge_traffic(&case) } else { verdict::judge(&case) };
+        let judgement = self.judged_by_what_was_there_after(&case, &judgement).unwrap_or(judgement);
         compose(&case, chosen, judgement)
+    }
+
+    /// Packets that were lost in a way that the state before them does not explain, while others were answered, may
+    /// have met a change. The state after them then tells which.
+    fn judged_by_what_was_there_after(&self, case: &Case<'_>, first: &Judgement) -> Option<Judgement> {
+        let answered = case.lost() < case.probes().count();
+        if self.passive || !answered || first.verdict != Verdict::Unknown || !first.findings.is_empty() {
+            return None;
+        }
+        // Pods are looked into once.
+        let after = Sample { pod_interfaces: self.before.pod_interfaces.clone(), ..self.after.clone() };
+        let model = Model::new(&after);
+        let later = Case {
+            before: &after,
+            after: &after,
+            model: &model,
+            node: case.node.clone(),
+            sender: case.sender.clone(),
+            target: case.target,
+            telling: case.telling,
+            observation: case.observation,
+            trail: Trail::new(case.telling, case.observation, &after.links),
+        };
+        let mut judgement = verdict::judge(&later);
+        for finding in &mut judgement.findings {
+            finding.evidence.push(Evidence {
+                source: EvidenceSource::Probe,
+                text: "it was so after the probes, not before them: it changed meanwhile".to_owned(),
+            });
+        }
+        (!judgement.findings.is_empty()).then_some(judgement)
     }
 }
 

@@ -79,6 +79,12 @@ fn in_document(differences: &mut Vec<String>, expect: &Expectation, document: &V
                 .push(format!("{node} as the next place to look, not {}", shown(document.pointer("/next"))));
         }
     }
+    for what in &expect.not_seen {
+        let said = document.pointer("/not_seen").and_then(Value::as_array);
+        if !said.is_some_and(|said| said.iter().any(|not_seen| not_seen["what"] == what.as_str())) {
+            differences.push(format!("`{what}` among what was not seen"));
+        }
+    }
     for (point, wanted) in &expect.counts {
         let found = count(document, point);
         if found != Some(*wanted) {

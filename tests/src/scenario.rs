@@ -28,8 +28,9 @@ pub struct Scenario {
     /// Which end of the path the fault is at, for the table of causes.
     #[serde(default)]
     pub fault: Option<Fault>,
-    /// Shell commands by machine (a node, a pod or the router), run before caliprobe.
-    #[serde(default, rename = "break")]
+    /// Shell commands by machine (a node, a pod or the router), run before caliprobe. Where they break nothing the
+    /// table is named `prepare`.
+    #[serde(default, rename = "break", alias = "prepare")]
     pub breaks: BTreeMap<String, Commands>,
     /// Shell scripts by machine that run beside caliprobe; each must print a line once its traffic flows.
     #[serde(default)]
@@ -104,6 +105,9 @@ pub struct Expectation {
     pub node: Option<String>,
     /// A node that is named as the next place to look.
     pub next_node: Option<String>,
+    /// What must be said not to have been seen.
+    #[serde(default)]
+    pub not_seen: Vec<String>,
     /// Packets by point of the path on the way forward.
     #[serde(default)]
     pub counts: BTreeMap<String, u64>,

@@ -14,7 +14,7 @@ use crate::{
         Model,
         routing::{Decision, Flow, look_up},
     },
-    report::document::{Direction, EvidenceSource, Finding, Stage, SubjectKind},
+    report::document::{Certainty, Direction, EvidenceSource, Finding, Stage, SubjectKind},
     sample::Route,
 };
 
@@ -41,10 +41,11 @@ fn to_no_node(case: &Case<'_>, destination: Ipv4Addr) -> Option<Finding> {
     let next_hop = case.model.tunnel_next_hop(destination)?;
     let block = format!("block {}", case.block_of(destination));
     let finding = next_hops::not_a_node(case.model, next_hop, &block)?;
-    Some(match refusal(case, next_hop) {
-        Some(refusal) => finding.with(EvidenceSource::Probe, refusal),
-        None => finding,
-    })
+    match refusal(case, next_hop) {
+        Some(refusal) => Some(finding.with(EvidenceSource::Probe, refusal)),
+        // The set alone may be older than the route.
+        None => Some(finding).filter(|finding| finding.certainty == Certainty::Proven),
+    }
 }
 
 /// Without Felix' set a router that says itself that it takes no IPIP is proof enough.

@@ -25,7 +25,9 @@ fn sender_end(case: &Case<'_>) -> End {
 }
 
 fn target_end(case: &Case<'_>) -> End {
-    if case.model.is_local_pod(case.target) || case.model.own_block(case.target).is_some() {
+    let own = case.model.own_block(case.target).map(|block| block.destination.prefix_len());
+    let remote = case.model.remote_block(case.target).map(|block| block.route.destination.prefix_len());
+    if case.model.is_local_pod(case.target) || (own.is_some() && own >= remote) {
         End::Pod
     } else {
         End::OtherNode { bare: case.model.has_bare_route(case.target) }

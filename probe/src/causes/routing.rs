@@ -157,7 +157,11 @@ fn explained_by_device(case: &Case<'_>, direction: Direction, destination: Ipv4A
 pub fn leaked(case: &Case<'_>, direction: Direction, sighting: &Sighting) -> Option<Located> {
     let flow = flow(case, direction, sighting.mark.unwrap_or(0))?;
     let left_by = case.link(sighting.link)?;
-    let Decision::Route { route, .. } = look_up(case.model, &flow) else { return None };
+    let Decision::Route { route, hops } = look_up(case.model, &flow) else { return None };
+    // The routes were others when it left.
+    if hops.iter().all(|hop| hop.link != Some(left_by.index)) {
+        return None;
+    }
     let pool = case.model.pool_of(flow.destination)?;
     if pool.cidr.contains(&route.destination) && route.destination.prefix_len() > 0 {
         return wrong_route(case, direction, flow.destination, route, left_by);

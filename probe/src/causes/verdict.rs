@@ -82,7 +82,13 @@ fn conclude(case: &Case<'_>, ending: Ending, all_lost: bool) -> Judgement {
         Ending::Located(mut located) => {
             if located.place.direction == Some(Direction::Forward) && located.place.stage == Stage::Routing {
                 match kernel_route::compare(case) {
-                    Agreement::Contradicted(seen) => return unknown(case, Some(located.place), seen),
+                    Agreement::Contradicted(seen) if all_lost => {
+                        return unknown(case, Some(located.place), seen);
+                    }
+                    // What was answered tells the same: it changed while probes were sent.
+                    Agreement::Contradicted(seen) => {
+                        located.finding = located.finding.with(EvidenceSource::Route, seen);
+                    }
                     Agreement::Confirmed(text) => {
                         located.finding = located.finding.with(EvidenceSource::Route, text);
                     }
@@ -91,12 +97,14 @@ fn conclude(case: &Case<'_>, ending: Ending, all_lost: bool) -> Judgement {
             }
             let verdict = verdict_of(&located.finding, all_lost);
             let next = next_places(case, &located);
+            let mut not_seen = limits(case);
+            not_seen.extend(behind(case, &located, verdict));
             Judgement {
                 verdict,
                 lost_at: Some(located.place),
                 findings: vec![located.finding],
                 next,
-                not_seen: limits(case),
+                not_seen,
             }
         }
         Ending::Unknown { place, seen } => unknown(case, place, seen),
@@ -112,12 +120,17 @@ pub fn judge_traffic(case: &Case<'_>) -> Judgement {
         return unknown(case, None, "no packet between the two addresses passed here meanwhile".to_owned());
     }
     let passed = |direction| first_missing(case, direction, &any).is_none();
-    let misled = misdirected::by_route(case, Direction::Return).is_some();
-    if case.trail.drops.is_empty() && passed(Direction::Forward) && passed(Direction::Return) && !misled {
+    let misled = misdirected::by_route(case, Direction::Return);
+    if case.trail.drops.is_empty()
+        && passed(Direction::Forward)
+        && passed(Direction::Return)
+        && misled.is_none()
+    {
         return reachable(case);
     }
     let mut judgement = conclude(case, locate(case, &any), true);
-    if misled && case.trail.errors.is_empty() {
+    let is_that = |misled: Located| judgement.findings.first() == Some(&misled.finding);
+    if misled.is_some_and(is_that) && case.trail.errors.is_empty() {
         // The route looks wrong, and nothing shows that what it sent was lost.
         judgement.verdict = Verdict::Unknown;
     }
@@ -182,6 +195,16 @@ fn limits(case: &Case<'_>) -> Vec<NotSeen> {
         .iter()
         .map(|(what, why)| NotSeen { what: what.clone(), why: why.clone() })
         .collect()
+}
+
+/// Packets that all ended on this node show nothing of the rest of their way.
+fn behind(case: &Case<'_>, located: &Located, verdict: Verdict) -> Option<NotSeen> {
+    let ended_here =
+        located.place.node == case.node && matches!(verdict, Verdict::BlackHole | Verdict::Denied);
+    ended_here.then(|| NotSeen {
+        what: "what lies behind".to_owned(),
+        why: "no packet got past it, and a second fault there would not show".to_owned(),
+    })
 }
 
 fn next_places(case: &Case<'_>, located: &Located) -> Vec<Next> {

@@ -65,8 +65,12 @@ pub struct EchoSender {
 impl EchoSender {
     /// Sends one probe. The error is what the kernel's route look-up or OUTPUT chain said: for a packet of this
     /// namespace's own a blackhole is `EINVAL`, and no packet exists.
+    ///
+    /// Each probe is a flow of its own to connection tracking: of a flow's first packets that arrive in one batch,
+    /// as after an ARP answer that came late, all but one are dropped (`nf_conntrack_core.c`: clash at confirm).
     pub fn send(&self, target: Ipv4Addr, number: ProbeNumber) -> Result<(), Errno> {
-        let packet = icmp::echo_request(self.cookie, number, self.identifier);
+        let identifier = self.identifier.wrapping_add(number.sequence);
+        let packet = icmp::echo_request(self.cookie, number, identifier);
         let address = SockaddrIn::from(SocketAddrV4::new(target, 0));
         sendto(self.socket.as_raw_fd(), &packet, &address, MsgFlags::empty()).map(drop)
     }
