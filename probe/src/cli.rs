@@ -168,6 +168,9 @@ pub struct CheckArgs {
     /// Judge a saved sample, or outputs that were pasted, instead of this node.
     #[arg(long, value_name = "PATH")]
     pub input: Option<PathBuf>,
+    /// Write the sample that was judged to this file; it holds routes, addresses, names and log lines.
+    #[arg(long, value_name = "FILE", conflicts_with = "input")]
+    pub record: Option<PathBuf>,
     /// From which severity on a finding makes exit code 1.
     #[arg(long, value_enum, default_value_t)]
     pub fail_on: FailOn,

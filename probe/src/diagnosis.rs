@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     causes::{
         case::{Case, Sender},
-        path,
+        node, path,
         trail::{Telling, Trail},
         verdict::{self, Judgement},
     },
@@ -89,7 +89,11 @@ impl Diagnosis {
             trail: Trail::new(telling, &self.observed, &self.before.links),
         };
         let judgement = if self.passive { verdict::judge_traffic(&case) } else { verdict::judge(&case) };
-        let judgement = self.judged_by_what_was_there_after(&case, &judgement).unwrap_or(judgement);
+        let mut judgement = self.judged_by_what_was_there_after(&case, &judgement).unwrap_or(judgement);
+        let reasons = node::reasons(model);
+        for finding in &mut judgement.findings {
+            node::explain(model, finding, &reasons);
+        }
         compose(&case, chosen, judgement)
     }
 

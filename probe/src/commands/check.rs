@@ -30,7 +30,7 @@ const SETTLED: Duration = Duration::from_millis(700);
 pub async fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<Exit> {
     let documents = match &args.input {
         Some(path) => judged_together(&look::saved(path, global)?)?,
-        None => vec![standing(global).await?],
+        None => vec![standing(args, global).await?],
     };
     several::print(&documents, global)?;
     Ok(exit_of(&documents, args.fail_on))
@@ -67,8 +67,11 @@ pub fn judge_saved(samples: &[Sample]) -> anyhow::Result<Vec<CheckDocument>> {
 }
 
 /// This node's condition: of what a first look finds wrong, what a second one still does.
-async fn standing(global: &Global) -> anyhow::Result<CheckDocument> {
+async fn standing(args: &CheckArgs, global: &Global) -> anyhow::Result<CheckDocument> {
     let first = look(global).await?;
+    if let Some(path) = &args.record {
+        look::record(&first, path)?;
+    }
     let model = Model::new(&first);
     let wrong = faults(&node::judge(&model, None));
     if wrong.is_empty() && !node::has_errors(&model) {

@@ -5,15 +5,14 @@ mod kernel_routes;
 mod pod_interfaces;
 
 use std::{
-    fs,
     io::{self, Write as _},
     net::Ipv4Addr,
-    path::Path,
 };
 
 use anyhow::Context as _;
 use futures_util::future::join_all;
 
+use super::look;
 use crate::{
     causes::{case::Sender, trail::DeviceRole},
     cli::{DiagnoseArgs, EndpointName, Global, Output},
@@ -68,8 +67,12 @@ pub async fn run(args: &DiagnoseArgs, global: &Global) -> anyhow::Result<Exit> {
         diagnosis.observed.handshakes = handshakes(&diagnosis.question, &diagnosis.before, global).await?;
         documents = diagnosis.documents();
     }
+    if documents.iter().any(|document| document.verdict != Verdict::Reachable) {
+        sources::gather_control_plane(&options, &mut diagnosis.before).await;
+        documents = diagnosis.documents();
+    }
     if let Some(path) = &args.record {
-        record(&diagnosis, path)?;
+        look::record(&diagnosis, path)?;
     }
     print(&documents, global)?;
     Ok(documents
@@ -227,12 +230,6 @@ fn pod_namespace(before: &Sample, link: u32, global: &Global) -> anyhow::Result<
             global.root.display()
         )
     })
-}
-
-/// Writes all that the verdict rests on, so that it can be judged again elsewhere.
-fn record(diagnosis: &Diagnosis, path: &Path) -> anyhow::Result<()> {
-    let text = serde_json::to_string(diagnosis)?;
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn print(documents: &[Document], global: &Global) -> anyhow::Result<()> {

@@ -1,8 +1,9 @@
 //! How commands that judge a node as it stands come to a sample of it.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::Context as _;
+use serde::Serialize;
 
 use crate::{
     cli::Global,
@@ -41,4 +42,10 @@ pub fn saved(path: &Path, global: &Global) -> anyhow::Result<Vec<Sample>> {
         }
     }
     Ok(samples)
+}
+
+/// Writes what a verdict rests on, so that it can be judged again elsewhere.
+pub fn record(facts: &impl Serialize, path: &Path) -> anyhow::Result<()> {
+    let text = serde_json::to_string(facts)?;
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

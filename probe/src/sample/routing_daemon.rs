@@ -62,8 +62,11 @@ pub struct BgpSession {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BirdRoute {
     pub destination: Ipv4Net,
-    /// Absent for routes to devices and blackholes.
+    /// What the next hop resolves to: a router where the other node is behind one. Absent for routes to devices
+    /// and blackholes.
     pub gateway: Option<Ipv4Addr>,
+    /// The next hop that the peer announced, `BGP.next_hop`: the node that has the pods.
+    pub next_hop: Option<Ipv4Addr>,
     /// The underlay's device, also where the kernel's route goes through `tunl0`.
     pub device: Option<String>,
     /// Name of the protocol that BIRD has it from, such as `Mesh_172_30_10_187`, `static1`, `kernel1`.

@@ -120,11 +120,13 @@ fn logs(model: &Model<'_>, review: &mut Review) {
             .with_severity(Severity::Info)
             .confirm(model.node_name(), format!("tail -n 200 {}", log.path));
         let shown = recent.iter().rev().take(SHOWN_ERRORS);
-        review.found([shown.fold(found, |found, entry| found.with(EvidenceSource::File, words(entry)))]);
+        review
+            .found([shown.fold(found, |found, entry| found.with(EvidenceSource::File, entry_words(entry)))]);
     }
 }
 
-fn words(entry: &LogEntry) -> String {
+/// A line of a log as it is shown.
+pub fn entry_words(entry: &LogEntry) -> String {
     let time = entry.time.as_deref().map_or_else(String::new, |time| format!("{time} "));
     let count = if entry.count > 1 { format!(" ({} times)", entry.count) } else { String::new() };
     format!("{time}{}{count}", entry.text)

@@ -6,9 +6,9 @@ use std::net::Ipv4Addr;
 use super::Review;
 use crate::{
     causes::Cause::{
-        self, BgpSessionDown, BirdNotRunning, BlockRouteMissing, CalicoNotRunning, EndpointNotProgrammed,
-        FelixNotReady, NodeAddressWrong, PodRouteMissing, RouteNotInstalled, StaleTunnelRoute, TunnelDown,
-        TunnelMissing,
+        self, BgpSessionDown, BirdNotRunning, BlockRouteMissing, CalicoLogErrors, CalicoNotRunning,
+        EndpointNotProgrammed, FelixNotReady, NodeAddressWrong, PodRouteMissing, RouteNotInstalled,
+        StaleTunnelRoute, TunnelDown, TunnelMissing,
     },
     model::{Model, peers::lost_blocks},
     report::document::{Evidence, EvidenceSource, Finding, Severity},
@@ -21,7 +21,7 @@ pub fn fold(model: &Model<'_>, reviews: &mut [Review]) {
         before.iter().filter(|finding| root_of(finding, &before).is_none()).cloned().collect();
     let reasons: Vec<&Finding> =
         roots.iter().filter(|reason| roots.iter().any(|fault| explains(model, reason, fault))).collect();
-    for review in reviews {
+    for review in &mut *reviews {
         review.findings.retain(|finding| {
             root_of(finding, &before).is_none() && !reasons.iter().any(|reason| same(reason, finding))
         });
@@ -35,13 +35,44 @@ pub fn fold(model: &Model<'_>, reviews: &mut [Review]) {
             explain(model, finding, &roots);
         }
     }
+    drop_told_errors(reviews);
+}
+
+/// Errors of a log that other findings have among their evidence are none of their own.
+fn drop_told_errors(reviews: &mut [Review]) {
+    let told: Vec<Evidence> = reviews
+        .iter()
+        .flat_map(|review| &review.findings)
+        .filter(|finding| finding.cause != CalicoLogErrors)
+        .flat_map(|finding| {
+            finding.evidence.iter().chain(finding.explained_by.iter().flat_map(|reason| &reason.evidence))
+        })
+        .cloned()
+        .collect();
+    for review in reviews {
+        review.findings.retain(|finding| {
+            finding.cause != CalicoLogErrors || !finding.evidence.iter().all(|line| told.contains(line))
+        });
+    }
 }
 
 /// Nests in a fault of the data path what the control plane says of it.
 pub fn explain(model: &Model<'_>, fault: &mut Finding, reasons: &[Finding]) {
-    let explaining =
-        reasons.iter().filter(|reason| explains(model, reason, fault)).cloned().collect::<Vec<_>>();
+    let explaining = reasons.iter().filter(|reason| explains(model, reason, fault)).cloned();
+    let explaining: Vec<Finding> = explaining.map(|reason| as_far_as_known(model, reason)).collect();
     fault.explained_by.extend(explaining);
+}
+
+/// That a session is down is proven; that this costs the block is not, where nobody says whose the block is.
+fn as_far_as_known(model: &Model<'_>, reason: Finding) -> Finding {
+    let peer = reason.subject.value.parse().ok().filter(|_| reason.cause == BgpSessionDown);
+    match peer.map(|peer| lost_blocks(model, peer)) {
+        Some(None) => reason.inferred().with(
+            EvidenceSource::Bird,
+            "whose the block is only the datastore knows (--facts): of this peer no block is routed any more",
+        ),
+        _ => reason,
+    }
 }
 
 fn root_of<'a>(finding: &Finding, all: &'a [Finding]) -> Option<&'a Finding> {

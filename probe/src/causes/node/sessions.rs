@@ -4,7 +4,11 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use super::{Review, Topic, calico::calico_pods, peer_addresses};
+use super::{
+    Review, Topic,
+    calico::{self, calico_pods},
+    peer_addresses,
+};
 use crate::{
     causes::{Cause, case::finding, routing::route_words},
     model::{
@@ -99,6 +103,8 @@ fn session_down(model: &Model<'_>, session: &BgpSession, all_down: usize) -> Fin
     let found = lost.iter().flatten().fold(found, |found, block| {
         found.with(EvidenceSource::Route, format!("no route leads to its block {block}"))
     });
+    let found =
+        found.with_all(logged(model, |text| !session.name.is_empty() && text.contains(&session.name)));
     let found = match all_down {
         1 => found,
         all => found.with(EvidenceSource::Bird, format!("{all} sessions of this node are down")),
@@ -141,7 +147,7 @@ fn installed(model: &Model<'_>, bird: &Bird, review: &mut Review) {
         return;
     }
     let before = review.findings.len();
-    review.found(learnt.iter().filter_map(|(route, gateway)| not_installed(model, bird, route, *gateway)));
+    review.found(learnt.iter().filter_map(|(route, next_hop)| not_installed(model, bird, route, *next_hop)));
     if review.findings.len() == before {
         review.pass(format!("all {} routes that BIRD learnt are in the kernel", learnt.len()));
     }
@@ -155,11 +161,11 @@ fn learnt<'a>(model: &Model<'_>, routes: &'a [BirdRoute]) -> Vec<(&'a BirdRoute,
     });
     from_peers
         .filter(|route| model.pool_around(route.destination).is_some())
-        .filter_map(|route| Some((route, route.gateway?)))
+        .filter_map(|route| Some((route, route.next_hop?)))
         .collect()
 }
 
-fn not_installed(model: &Model<'_>, bird: &Bird, learnt: &BirdRoute, gateway: Ipv4Addr) -> Option<Finding> {
+fn not_installed(model: &Model<'_>, bird: &Bird, learnt: &BirdRoute, next_hop: Ipv4Addr) -> Option<Finding> {
     let destination = learnt.destination;
     let mut there = model
         .sample
@@ -168,7 +174,7 @@ fn not_installed(model: &Model<'_>, bird: &Bird, learnt: &BirdRoute, gateway: Ip
         .filter(|route| route.table == TABLE_MAIN && route.destination == destination)
         .peekable();
     let by_bird = format!(
-        "BIRD has {destination} via {gateway} from {}{}",
+        "BIRD has {destination} via {next_hop} from {}{}",
         learnt.protocol,
         if learnt.refused { ", and the kernel refused it" } else { "" }
     );
@@ -181,7 +187,7 @@ fn not_installed(model: &Model<'_>, bird: &Bird, learnt: &BirdRoute, gateway: Ip
             finding(Cause::RouteNotInstalled, SubjectKind::Route, destination.to_string(), summary)
                 .with(EvidenceSource::Bird, by_bird)
                 .with(EvidenceSource::Route, format!("no route to {destination} in the main table"))
-                .with_all(complaints(model))
+                .with_all(logged(model, |text| text.contains("Netlink: ")))
                 .confirm(
                     model.node_name(),
                     format!("ip route show exact {destination}; ip -brief link show tunl0"),
@@ -193,11 +199,11 @@ fn not_installed(model: &Model<'_>, bird: &Bird, learnt: &BirdRoute, gateway: Ip
     let mut hops =
         there.clone().filter(|route| route.kind == RouteKind::Unicast).flat_map(|route| &route.hops);
     let stale = there.find(|route| route.protocol == PROTOCOL_BIRD && route.kind == RouteKind::Unicast)?;
-    if hops.any(|hop| hop.gateway.is_none_or(|other| other == gateway)) || learnt.refused {
+    if hops.any(|hop| hop.gateway.is_none_or(|other| other == next_hop)) || learnt.refused {
         return None;
     }
     let summary =
-        format!("the kernel sends {destination} to another node than {gateway}, which announces it");
+        format!("the kernel sends {destination} to another node than {next_hop}, which announces it");
     Some(
         finding(Cause::StaleTunnelRoute, SubjectKind::Route, destination.to_string(), summary)
             .with(EvidenceSource::Route, route_words(model, stale))
@@ -209,15 +215,9 @@ fn not_installed(model: &Model<'_>, bird: &Bird, learnt: &BirdRoute, gateway: Ip
     )
 }
 
-/// What BIRD's log says of the kernel's refusals.
-fn complaints(model: &Model<'_>) -> Vec<Evidence> {
+/// What Calico's logs say of something, the newest line.
+fn logged(model: &Model<'_>, is_wanted: impl Fn(&str) -> bool) -> Option<Evidence> {
     let logs = model.sample.control_plane.logs.known().map_or(&[][..], Vec::as_slice);
-    let of_netlink = logs.iter().flat_map(|log| &log.errors).filter(|entry| entry.text.contains("Netlink: "));
-    of_netlink
-        .take(1)
-        .map(|entry| Evidence {
-            source: EvidenceSource::File,
-            text: format!("its log: {} ({} times)", entry.text, entry.count),
-        })
-        .collect()
+    let entries = logs.iter().flat_map(|log| &log.errors).filter(|entry| is_wanted(&entry.text));
+    entries.last().map(|entry| Evidence { source: EvidenceSource::File, text: calico::entry_words(entry) })
 }

@@ -35,6 +35,6 @@ async fn ask(path: &Path) -> anyhow::Result<Bird> {
     bird.version = greeting.map_or_else(|| Fact::Absent("BIRD sent no version".to_owned()), Fact::Known);
     bird.router_id = protocols::router_id(&status);
     bird.recovering = status.contains("Graceful restart recovery in progress");
-    bird.routes = Fact::from_result(session.command("show route").await.map(|text| routes::parse(&text)));
+    bird.routes = Fact::from_result(session.command("show route all").await.map(|text| routes::parse(&text)));
     Ok(bird)
 }

@@ -1,18 +1,19 @@
-//! The routes that `show route` prints. A destination stands at the margin, further paths to it are indented; what
-//! lies between brackets names the protocol, `*` marks the best path and `!` one that the kernel refused.
+//! The routes that `show route [all]` prints. A destination stands at the margin, further paths to it are indented;
+//! what lies between brackets names the protocol, `*` marks the best path and `!` one that the kernel refused. With
+//! `all`, attributes follow: the next hop that the peer announced is one, the line itself shows what it resolves to.
 
 use ipnet::Ipv4Net;
 
 use crate::sample::BirdRoute;
 
-/// More blocks and pods than one node is known to have seen.
-const MOST_ROUTES: usize = 200_000;
+/// The attributes of 100,000 routes, more than one node is known to have seen.
+const MOST_LINES: usize = 1_000_000;
 
 /// Reads the IPv4 routes.
 pub fn parse(text: &str) -> Vec<BirdRoute> {
     let mut routes: Vec<BirdRoute> = Vec::new();
     let mut destination = None;
-    for line in text.lines().take(MOST_ROUTES) {
+    for line in text.lines().take(MOST_LINES) {
         let is_further = line.starts_with([' ', '\t']);
         let (head, rest) = if is_further { ("", line.trim()) } else { split_word(line) };
         if !is_further {
@@ -21,7 +22,7 @@ pub fn parse(text: &str) -> Vec<BirdRoute> {
         let Some(destination) = destination else { continue };
         match path(destination, rest) {
             Some(route) => routes.push(route),
-            None => next_hop_below(&mut routes, destination, rest),
+            None => below(&mut routes, destination, rest),
         }
     }
     routes
@@ -39,6 +40,7 @@ fn path(destination: Ipv4Net, text: &str) -> Option<BirdRoute> {
     Some(BirdRoute {
         destination,
         gateway: word_after(way, "via").and_then(|word| word.parse().ok()),
+        next_hop: None,
         device: word_after(way, "on").or_else(|| word_after(way, "dev")).map(str::to_owned),
         protocol: source.split_whitespace().next()?.to_owned(),
         best: marks.contains('*'),
@@ -47,12 +49,15 @@ fn path(destination: Ipv4Net, text: &str) -> Option<BirdRoute> {
     })
 }
 
-/// BIRD 2 prints the next hop on a line of its own, and so does any BIRD for each of several.
-fn next_hop_below(routes: &mut [BirdRoute], destination: Ipv4Net, text: &str) {
-    let last = routes.last_mut().filter(|route| route.destination == destination && route.gateway.is_none());
-    if let Some(route) = last {
-        route.gateway = word_after(text, "via").and_then(|word| word.parse().ok());
-        route.device = word_after(text, "on").or_else(|| word_after(text, "dev")).map(str::to_owned);
+/// What stands beneath a path: its announced next hop, or the one that BIRD 2 prints on a line of its own, as any
+/// BIRD does for each of several.
+fn below(routes: &mut [BirdRoute], destination: Ipv4Net, text: &str) {
+    let Some(last) = routes.last_mut().filter(|route| route.destination == destination) else { return };
+    if let Some(announced) = text.strip_prefix("BGP.next_hop:") {
+        last.next_hop = announced.split_whitespace().next().and_then(|word| word.parse().ok());
+    } else if last.gateway.is_none() {
+        last.gateway = word_after(text, "via").and_then(|word| word.parse().ok());
+        last.device = word_after(text, "on").or_else(|| word_after(text, "dev")).map(str::to_owned);
     }
 }
 
@@ -106,6 +111,22 @@ Table master4:
         let routes = parse(shown);
         assert_eq!(routes[0].gateway, Some(Ipv4Addr::new(172, 30, 10, 187)));
         assert_eq!(routes[0].device.as_deref(), Some("eth0"));
+    }
+
+    #[test]
+    fn the_announced_next_hop_is_told_from_the_router_before_it() {
+        let shown = "\
+10.200.168.128/26  via 172.30.10.254 on eth0 [Mesh_172_30_51_95 16:59:53 from 172.30.51.95] * (100/?) [i]
+\tType: BGP unicast univ
+\tBGP.origin: IGP
+\tBGP.next_hop: 172.30.51.95
+\tBGP.local_pref: 100
+10.200.55.192/26   blackhole [static1 16:59:52] * (200)
+";
+        let routes = parse(shown);
+        assert_eq!(routes[0].gateway, Some(Ipv4Addr::new(172, 30, 10, 254)));
+        assert_eq!(routes[0].next_hop, Some(Ipv4Addr::new(172, 30, 51, 95)));
+        assert_eq!((routes.len(), routes[1].next_hop), (2, None));
     }
 
     proptest! {
