@@ -22,6 +22,9 @@ pub fn diagnosis(document: &Document) -> String {
     }
     for finding in &document.findings {
         fixes(&mut text, finding);
+        for reason in &finding.explained_by {
+            fixes(&mut text, reason);
+        }
     }
     for next in &document.next {
         push(&mut text, "next", &format!("on {}: {}", next.node, next.command));

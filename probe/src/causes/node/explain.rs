@@ -11,7 +11,7 @@ use crate::{
         StaleTunnelRoute, TunnelDown, TunnelMissing,
     },
     model::{Model, peers::lost_blocks},
-    report::document::{Evidence, EvidenceSource, Finding, Severity},
+    report::document::{Evidence, EvidenceSource, Finding, FixKind, Severity},
 };
 
 /// Leaves one finding for each thing that a person would fix.
@@ -60,6 +60,10 @@ fn drop_told_errors(reviews: &mut [Review]) {
 pub fn explain(model: &Model<'_>, fault: &mut Finding, reasons: &[Finding]) {
     let explaining = reasons.iter().filter(|reason| explains(model, reason, fault)).cloned();
     let explaining: Vec<Finding> = explaining.map(|reason| as_far_as_known(model, reason)).collect();
+    if explaining.iter().any(|reason| reason.cause == BgpSessionDown) {
+        // What ails the session is not mended where the route is missing.
+        fault.fix.retain(|fix| fix.kind != FixKind::Cure);
+    }
     fault.explained_by.extend(explaining);
 }
 
