@@ -92,6 +92,10 @@ fn in_document(differences: &mut Vec<String>, expect: &Expectation, document: &V
         }
     }
     for (pointer, wanted) in &expect.fields {
+        let wanted = &match wanted {
+            Value::String(text) => Value::String(expand(text)),
+            other => other.clone(),
+        };
         let found = document.pointer(pointer);
         if found != Some(wanted) {
             differences.push(format!("{pointer} = {wanted}, not {}", shown(found)));

@@ -148,7 +148,7 @@ mod tests {
             (b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), "not that of a BIRD"),
             (vec![b'7'; 1 << 20], "a line is longer"),
             (b"9001 syntax error\n".to_vec(), "it refused with 9001"),
-            (b"1000-a rather long line of BIRD\n".repeat(1 << 20), "its reply is larger"),
+            (b"1000-a rather long line of BIRD\n".repeat(2 << 20), "its reply is larger"),
         ] {
             let told = complaint(answer).await;
             assert!(told.contains(expected), "{told}");
