@@ -1,4 +1,5 @@
-//! The pod pools, and who said so. A pool is asked of flags, then of Felix' sets, then of the routes.
+//! The pod pools, and who said so. Flags win over the datastore, it over Felix' sets, they over
+//! BIRD's configuration, and that over what the routes imply.
 
 use std::{collections::BTreeSet, net::Ipv4Addr, ops::RangeInclusive};
 
@@ -20,8 +21,12 @@ const BLOCK_LENGTHS: RangeInclusive<u8> = 20..=32;
 pub enum PoolSource {
     /// `--pool`.
     Flag,
+    /// `--facts`: the datastore's own list.
+    Datastore,
     /// Felix' set of all pools.
     FelixSet,
+    /// The filters that confd wrote for BIRD.
+    BirdConfiguration,
     /// The routes to pods, widened.
     Routes,
 }
@@ -30,6 +35,8 @@ impl PoolSource {
     pub fn words(self) -> &'static str {
         match self {
             Self::Flag => "from --pool",
+            Self::Datastore => "from the datastore",
+            Self::BirdConfiguration => "from BIRD's configuration",
             Self::FelixSet => "from Felix' set of pools",
             Self::Routes => "implied by the routes",
         }
@@ -49,10 +56,19 @@ pub fn find(sample: &Sample) -> Vec<Pool> {
     if !sample.given_pools.is_empty() {
         return made(&sample.given_pools, PoolSource::Flag);
     }
-    if let Some(pools) = sample.sets.pools.known()
-        && !pools.is_empty()
-    {
-        return made(pools, PoolSource::FelixSet);
+    if let Some(datastore) = sample.datastore.known() {
+        // A disabled pool gives out no more addresses; those that it gave stay in use.
+        let cidrs: Vec<Ipv4Net> = datastore.pools.iter().map(|pool| pool.cidr).collect();
+        if !cidrs.is_empty() {
+            return made(&cidrs, PoolSource::Datastore);
+        }
+    }
+    let told =
+        [(&sample.sets.pools, PoolSource::FelixSet), (&sample.bird_pools, PoolSource::BirdConfiguration)];
+    for (pools, source) in told {
+        if let Some(pools) = pools.known().filter(|pools| !pools.is_empty()) {
+            return made(pools, source);
+        }
     }
     implied(sample)
 }

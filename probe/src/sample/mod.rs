@@ -98,6 +98,9 @@ pub struct Sample {
     /// Pools that the caller named; they win over every other source.
     #[serde(default)]
     pub given_pools: Vec<Ipv4Net>,
+    /// Pools of the filters in BIRD's configuration, where Felix' sets do not tell.
+    #[serde(default)]
+    pub bird_pools: Fact<Vec<Ipv4Net>>,
     /// BIRD, as its control socket or `calicoctl node status` shows it.
     #[serde(default)]
     pub bird: Fact<Bird>,

@@ -29,12 +29,12 @@ pub mod sets;
 pub mod sysctl;
 pub mod traffic_control;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
-use crate::sample::{FORMAT_VERSION, Fact, Sample};
+use crate::sample::{FORMAT_VERSION, Fact, FelixSets, NodeIdentity, Sample};
 use netlink::Netlink;
 
 /// What the caller says about the node.
@@ -59,10 +59,12 @@ pub async fn gather(options: &GatherOptions) -> anyhow::Result<Sample> {
     let netlink::Facts { links, addresses, routes, next_hops, rules, neighbours } =
         Netlink::open()?.read().await?;
     let sysctls = sysctl::read(root, links.iter().map(|link| link.name.as_str()));
+    let (node, sets) = (identity::read(root)?, sets::read(root));
+    let bird_pools = bird_pools(root, &node, &sets);
     Ok(Sample {
         format_version: FORMAT_VERSION,
         time: Timestamp::now().to_string(),
-        node: identity::read(root)?,
+        node,
         links,
         addresses,
         routes,
@@ -70,7 +72,8 @@ pub async fn gather(options: &GatherOptions) -> anyhow::Result<Sample> {
         next_hops,
         neighbours,
         sysctls,
-        sets: sets::read(root),
+        bird_pools,
+        sets,
         base_chains: Fact::from_result(netfilter::read(root)),
         cni_results: Fact::from_result(cni::read(root)),
         pod_interfaces: Vec::new(),
@@ -80,6 +83,16 @@ pub async fn gather(options: &GatherOptions) -> anyhow::Result<Sample> {
         datastore,
         ..Sample::default()
     })
+}
+
+/// Felix' sets win, so the configuration is looked for only without them.
+fn bird_pools(root: &Path, node: &NodeIdentity, sets: &FelixSets) -> Fact<Vec<Ipv4Net>> {
+    if sets.pools.known().is_some_and(|pools| !pools.is_empty()) {
+        return Fact::Absent("Felix' sets tell the pools".to_owned());
+    }
+    let pools = processes::read(root, node.network_namespace)
+        .and_then(|processes| bird::configuration::pools(root, &processes));
+    Fact::from_result(pools)
 }
 
 /// Adds Calico's own state, which takes as long as BIRD and Felix take to answer, up to two seconds where one hangs.

@@ -1,6 +1,7 @@
 //! BIRD, asked at its control socket in the protocol of its own client (bird, `doc/reply_codes`, `client/`).
 //! Calico's BIRD is a fork of 1.6; 2.x differs in a few headings, which are read as well.
 
+pub mod configuration;
 pub mod protocols;
 mod reply;
 pub mod routes;
