@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     cache::Cache,
+    cases::CasesArguments,
     demo::DemoArguments,
     guest::Guest,
     kernels::{Kernel, Selection, Series},
@@ -18,6 +19,7 @@ mod bench;
 mod binaries;
 mod bird;
 mod cache;
+mod cases;
 mod command;
 mod counts;
 mod debian;
@@ -45,6 +47,8 @@ enum Task {
     Demo(DemoArguments),
     /// Checks formatting and lints, and runs all tests and all scenarios
     Test(TestArguments),
+    /// Judges outputs that people showed, and prints case by case what was expected and what was found
+    Cases(CasesArguments),
     /// Measures what each kernel program costs over an empty one
     Bench,
     /// Runs scenario files in guests, or opens a shell in the lab's cluster
@@ -79,6 +83,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Setup => setup::run(),
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
+        Task::Cases(arguments) => cases::run(&arguments),
         Task::Bench => bench::run(),
         Task::Lab(arguments) => lab::run(&arguments),
         Task::Guest { kernels, time_limit, terminal, command } => {

@@ -52,18 +52,24 @@ fn judged_together(samples: &[Sample]) -> anyhow::Result<Vec<CheckDocument>> {
     Ok(documents)
 }
 
-/// The same in the order of the samples.
+/// The same, nodes before pods.
 pub fn judge_saved(samples: &[Sample]) -> anyhow::Result<Vec<CheckDocument>> {
     let models: Vec<Model<'_>> = samples.iter().map(Model::new).collect();
-    let joined = side_by_side::judge(&models);
-    let judge = |(model, more): (&Model<'_>, Vec<Finding>)| {
-        // Of what was pasted even a single row may tell something.
-        if model.sample.missing.is_empty() {
-            ensure_calico(model)?;
+    // Of what was pasted even a single row may tell something.
+    models.iter().filter(|model| model.sample.missing.is_empty()).try_for_each(ensure_calico)?;
+    let of_others = side_by_side::judge(&models);
+    let judged =
+        models.iter().zip(of_others).map(|(model, more)| (model, node::judge_with(model, None, more)));
+    let (pods, nodes): (Vec<_>, Vec<_>) = judged.partition(|(model, _)| model.is_inside_pod());
+    let on_nodes: Vec<Finding> =
+        nodes.iter().flat_map(|(_, reviews)| reviews).flat_map(|review| review.findings.clone()).collect();
+    let pods = pods.into_iter().map(|(model, mut reviews)| {
+        for review in &mut reviews {
+            review.findings.retain(|finding| !side_by_side::is_consequence(finding, &on_nodes));
         }
-        Ok(CheckDocument::new(model, node::judge_with(model, None, more)))
-    };
-    models.iter().zip(joined).map(judge).collect()
+        (model, reviews)
+    });
+    Ok(nodes.into_iter().chain(pods).map(|(model, reviews)| CheckDocument::new(model, reviews)).collect())
 }
 
 /// This node's condition: of what a first look finds wrong, what a second one still does.

@@ -85,6 +85,8 @@ pub struct Model<'a> {
     pub sample: &'a Sample,
     pub tables: Tables<'a>,
     pub pools: Vec<Pool>,
+    /// Places of the pools, to find the one around a network without looking at every one.
+    pool_places: HashMap<Ipv4Net, usize>,
     links: HashMap<u32, &'a Link>,
     pods: Vec<LocalPod<'a>>,
     own_blocks: Vec<&'a Route>,
@@ -98,6 +100,7 @@ impl<'a> Model<'a> {
         let mut model = Self {
             sample,
             tables: Tables::new(sample),
+            pool_places: HashMap::new(),
             pools: pools::find(sample),
             links: sample.links.iter().map(|link| (link.index, link)).collect(),
             pods: Vec::new(),
@@ -106,6 +109,7 @@ impl<'a> Model<'a> {
             nodes: BTreeSet::new(),
             wires: BTreeSet::new(),
         };
+        model.pool_places = model.pools.iter().enumerate().map(|(place, pool)| (pool.cidr, place)).collect();
         for route in sample.routes.iter().filter(|route| route.table != TABLE_LOCAL) {
             model.enter(route);
         }
@@ -140,7 +144,7 @@ impl<'a> Model<'a> {
     }
 
     fn is_in_pool(&self, network: Ipv4Net) -> bool {
-        self.pools.iter().any(|pool| pool.cidr.contains(&network))
+        self.pool_around(network).is_some()
     }
 
     /// Whether a route is the blackhole that BIRD or Felix writes for a block of this node.
@@ -200,16 +204,14 @@ impl<'a> Model<'a> {
 
     /// The pool that an address is in; the most specific where pools nest.
     pub fn pool_of(&self, address: Ipv4Addr) -> Option<&Pool> {
-        self.pools
-            .iter()
-            .filter(|pool| pool.cidr.contains(&address))
-            .max_by_key(|pool| pool.cidr.prefix_len())
+        self.pool_around(Ipv4Net::from(address))
     }
 
     /// The most specific pool that holds a whole network.
     pub fn pool_around(&self, network: Ipv4Net) -> Option<&Pool> {
-        let around = self.pools.iter().filter(|pool| pool.cidr.contains(&network));
-        around.max_by_key(|pool| pool.cidr.prefix_len())
+        let around = std::iter::successors(Some(network.trunc()), Ipv4Net::supernet);
+        let mut places = around.filter_map(|around| self.pool_places.get(&around));
+        places.next().and_then(|place| self.pools.get(*place))
     }
 
     /// This node's own block that holds an address: its blackhole route, as BIRD or Felix wrote it.

@@ -1,6 +1,9 @@
 //! The other nodes, as far as this one knows them: by their blocks, sessions, neighbour entries, and names.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::Ipv4Addr,
+};
 
 use ipnet::Ipv4Net;
 
@@ -24,12 +27,11 @@ impl<'a> Peer<'a> {
     pub fn of(model: &Model<'a>, address: Ipv4Addr) -> Self {
         let routes = model.remote_blocks().iter();
         let to_it = routes.filter(|block| block.route.hops.iter().any(|hop| hop.gateway == Some(address)));
-        Self {
-            address,
-            name: node_name(model, address),
-            blocks: to_it.map(|block| block.route.destination).collect(),
-            neighbour: neighbour(model, address),
-        }
+        Self::with(model, address, to_it.map(|block| block.route.destination).collect())
+    }
+
+    fn with(model: &Model<'a>, address: Ipv4Addr, blocks: Vec<Ipv4Net>) -> Self {
+        Self { address, name: node_name(model, address), blocks, neighbour: neighbour(model, address) }
     }
 
     /// `paas-187 (172.30.10.187)`, or the address alone.
@@ -49,7 +51,15 @@ pub fn all<'a>(model: &Model<'a>) -> Vec<Peer<'a>> {
         .chain(named)
         .filter(|address| !model.is_local(*address))
         .collect();
-    addresses.into_iter().map(|address| Peer::of(model, address)).collect()
+    let mut blocks: HashMap<Ipv4Addr, Vec<Ipv4Net>> = HashMap::new();
+    for route in model.remote_blocks().iter().map(|block| block.route) {
+        let gateways: BTreeSet<Ipv4Addr> = route.hops.iter().filter_map(|hop| hop.gateway).collect();
+        for gateway in gateways {
+            blocks.entry(gateway).or_default().push(route.destination);
+        }
+    }
+    let peer = |address| Peer::with(model, address, blocks.remove(&address).unwrap_or_default());
+    addresses.into_iter().map(peer).collect()
 }
 
 /// The blocks that a node has and no route of this one leads to; `None` where nobody says which it has.

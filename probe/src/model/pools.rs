@@ -1,12 +1,16 @@
 //! The pod pools, and who said so. Flags win over the datastore, it over Felix' sets, they over
 //! BIRD's configuration, and that over what the routes imply.
 
-use std::{collections::BTreeSet, net::Ipv4Addr, ops::RangeInclusive};
+use std::{
+    collections::{BTreeSet, HashSet},
+    net::Ipv4Addr,
+    ops::RangeInclusive,
+};
 
 use ipnet::Ipv4Net;
 use serde::Serialize;
 
-use super::{is_calico_protocol, is_pod_link, is_untold};
+use super::{is_calico_protocol, is_pod_link, is_tunnel_link, is_untold};
 use crate::sample::{Route, RouteKind, Sample};
 
 /// The shortest prefix that routes alone may imply as a pool: longer ones would make a target in a block whose
@@ -73,13 +77,14 @@ pub fn find(sample: &Sample) -> Vec<Pool> {
     implied(sample)
 }
 
-/// The networks of pod routes, widened, without those that hold an address of an underlay device.
+/// The networks of pod routes, widened, without those that hold an address of the underlay.
 fn implied(sample: &Sample) -> Vec<Pool> {
-    let underlay = underlay(sample);
+    let devices = Devices::of(sample);
+    let underlay = underlay(sample, &devices);
     let mut cidrs: Vec<Ipv4Net> = sample
         .routes
         .iter()
-        .filter(|route| leads_to_pods(sample, route))
+        .filter(|route| leads_to_pods(sample, &devices, route))
         .map(|route| widened(&underlay, route.destination))
         .collect();
     cidrs.sort_unstable();
@@ -88,19 +93,39 @@ fn implied(sample: &Sample) -> Vec<Pool> {
     all.into_iter().map(|cidr| Pool { cidr, source: PoolSource::Routes }).collect()
 }
 
-fn leads_to_pods(sample: &Sample, route: &Route) -> bool {
-    let named = |wanted: &dyn Fn(&str) -> bool| {
-        route.hops.iter().filter_map(|hop| hop.link).any(|index| {
-            sample.links.iter().any(|link| link.index == index && (wanted(&link.name) || is_pod_link(link)))
-        })
-    };
+/// Indices of the devices that pods' traffic takes.
+struct Devices {
+    pods: HashSet<u32>,
+    tunnel: Option<u32>,
+}
+
+impl Devices {
+    fn of(sample: &Sample) -> Self {
+        let links = || sample.links.iter();
+        Self {
+            pods: links().filter(|link| is_pod_link(link)).map(|link| link.index).collect(),
+            tunnel: links().find(|link| is_tunnel_link(link)).map(|link| link.index),
+        }
+    }
+
+    fn leads_to_pod(&self, route: &Route) -> bool {
+        route.hops.iter().filter_map(|hop| hop.link).any(|link| self.pods.contains(&link))
+    }
+
+    fn leads_into_tunnel(&self, route: &Route) -> bool {
+        route.hops.iter().any(|hop| hop.link.is_some() && hop.link == self.tunnel)
+    }
+}
+
+fn leads_to_pods(sample: &Sample, devices: &Devices, route: &Route) -> bool {
+    let length = route.destination.prefix_len();
     match route.kind {
         RouteKind::Unicast => {
-            let length = route.destination.prefix_len();
-            length > 8 && named(&|name| name == "tunl0") && route.table != 255
+            length > 8
+                && route.table != 255
+                && (devices.leads_into_tunnel(route) || devices.leads_to_pod(route))
         }
         RouteKind::Blackhole => {
-            let length = route.destination.prefix_len();
             (is_calico_protocol(route.protocol) && length > 8)
                 || (is_untold(sample, route) && BLOCK_LENGTHS.contains(&length))
         }
@@ -117,20 +142,21 @@ fn widened(underlay: &BTreeSet<Ipv4Addr>, destination: Ipv4Net) -> Ipv4Net {
 }
 
 /// Addresses that are certainly no pod's: this node's own but for the tunnel's, and its routers and other nodes.
-fn underlay(sample: &Sample) -> BTreeSet<Ipv4Addr> {
-    let tunnel = sample.links.iter().find(|link| link.name == "tunl0").map(|link| link.index);
-    let pods: BTreeSet<u32> =
-        sample.links.iter().filter(|link| is_pod_link(link)).map(|link| link.index).collect();
-    let is_by_pod =
-        |route: &Route| route.hops.iter().filter_map(|hop| hop.link).any(|link| pods.contains(&link));
-    let pod_addresses: BTreeSet<Ipv4Addr> = sample
-        .routes
-        .iter()
-        .filter(|route| route.destination.prefix_len() == 32 && is_by_pod(route))
+fn underlay(sample: &Sample, devices: &Devices) -> BTreeSet<Ipv4Addr> {
+    let of_pods = sample.routes.iter().filter(|route| devices.leads_to_pod(route));
+    let pods: HashSet<Ipv4Addr> = of_pods
+        .filter(|route| route.destination.prefix_len() == 32)
         .map(|route| route.destination.addr())
         .collect();
-    let gateways = sample.routes.iter().filter(|route| !is_by_pod(route)).flat_map(|route| &route.hops);
-    let gateways = gateways.filter_map(|hop| hop.gateway).filter(|gateway| !pod_addresses.contains(gateway));
-    let own = sample.addresses.iter().filter(|own| Some(own.link) != tunnel).map(|own| own.address);
+    // VXLAN's next hops are addresses out of the blocks that they lead to.
+    let is_of_another = |route: &Route, gateway: &Ipv4Addr| {
+        route.destination.prefix_len() == 0 || !route.destination.contains(gateway)
+    };
+    let others = sample.routes.iter().filter(|route| !devices.leads_to_pod(route));
+    let gateways = others.flat_map(|route| {
+        route.hops.iter().filter_map(|hop| hop.gateway).filter(move |gateway| is_of_another(route, gateway))
+    });
+    let gateways = gateways.filter(|gateway| !pods.contains(gateway));
+    let own = sample.addresses.iter().filter(|own| Some(own.link) != devices.tunnel).map(|own| own.address);
     own.filter(|address| !address.is_loopback()).chain(gateways).collect()
 }

@@ -296,8 +296,7 @@ fn connected_role(model: &Model<'_>, route: &Route, link: &Link) -> Role {
         return Role::ZeroConfiguration;
     }
     let kind_is_untold = link.kind.is_none() && !model.sample.holds(Part::LinkKinds);
-    let is_named_as_bridge = kind_is_untold
-        && (link.name == "docker0" || is_docker_bridge(&link.name) || link.name.starts_with("virbr"));
+    let is_named_as_bridge = kind_is_untold && is_bridge_name(&link.name);
     if (link.kind.as_deref() != Some("bridge") && !is_named_as_bridge) || is_pod_link(link) {
         return Role::ConnectedNetwork;
     }
@@ -308,6 +307,11 @@ fn connected_role(model: &Model<'_>, route: &Route, link: &Link) -> Role {
     } else {
         Role::BridgeNetwork
     }
+}
+
+/// Whether Docker and libvirt name their bridges so, which other machines are never behind.
+pub fn is_bridge_name(name: &str) -> bool {
+    name == "docker0" || name.starts_with("virbr") || is_docker_bridge(name)
 }
 
 /// Docker names the bridge of a network by the first 12 hexadecimal digits of its identity.

@@ -2,6 +2,7 @@
 //! these, and all of it on standard input.
 
 use std::{
+    borrow::Cow,
     fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
@@ -30,7 +31,7 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<Sample>> {
     let mut gathered = Gathered::default();
     if path == Path::new("-") {
         let bytes = gathered.read(io::stdin().lock(), "standard input")?;
-        gathered.add(Place::of_file(Path::new("standard input")), bytes)?;
+        gathered.add(Place::of_file(Path::new("standard input")), &bytes)?;
     } else {
         gathered.walk(path, &PathBuf::new(), 0).with_context(|| format!("cannot read {}", path.display()))?;
     }
@@ -101,7 +102,7 @@ impl Gathered {
             return Ok(());
         }
         let bytes = self.read(File::open(path)?, &name.to_string_lossy())?;
-        self.add(Place::of_file(&inside), bytes)
+        self.add(Place::of_file(&inside), &bytes)
     }
 
     fn read(&mut self, reader: impl Read, name: &str) -> anyhow::Result<Vec<u8>> {
@@ -114,22 +115,22 @@ impl Gathered {
         Ok(bytes)
     }
 
-    fn add(&mut self, place: Place, bytes: Vec<u8>) -> anyhow::Result<()> {
+    fn add(&mut self, place: Place, bytes: &[u8]) -> anyhow::Result<()> {
         if bytes.starts_with(&GZIP) {
-            let unpacked = self.read(MultiGzDecoder::new(bytes.as_slice()), &place.file)?;
+            let unpacked = self.read(MultiGzDecoder::new(bytes), &place.file)?;
             ensure!(!unpacked.starts_with(&GZIP), "{}: compressed twice", place.file);
-            return self.add(place, unpacked);
+            return self.add(place, &unpacked);
         }
-        if is_archive(&bytes) {
-            return self.unpack(&place, &bytes);
+        if is_archive(bytes) {
+            return self.unpack(&place, bytes);
         }
         self.files.push(place.file.clone());
-        if is_sample(&bytes) {
-            self.samples.push(sample(&bytes).context(place.file)?);
+        if is_sample(bytes) {
+            self.samples.push(sample(bytes).context(place.file)?);
             return Ok(());
         }
         // What is not text is not recognised either.
-        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let text = String::from_utf8_lossy(bytes).into_owned();
         self.texts.push(Text { place: place.place, file: place.file, text });
         Ok(())
     }
@@ -143,10 +144,10 @@ impl Gathered {
             if !entry.header().entry_type().is_file() {
                 continue;
             }
-            let path = entry.path().map(|path| path.into_owned()).unwrap_or_default();
+            let path = entry.path().map(Cow::into_owned).unwrap_or_default();
             let content = self.read(entry, &path.to_string_lossy())?;
             ensure!(!is_archive(&content), "{}: an archive within an archive", path.display());
-            self.add(Place::of_file(&path), content)?;
+            self.add(Place::of_file(&path), &content)?;
         }
         Ok(())
     }
@@ -170,4 +171,116 @@ fn sample(bytes: &[u8]) -> anyhow::Result<Sample> {
         sample.format_version
     );
     Ok(sample)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::{Compression, write::GzEncoder};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ROUTES: &str =
+        "default via 10.0.0.1 dev eth0\n10.0.0.0/24 dev eth0 proto kernel scope link src 10.0.0.5\n";
+
+    fn names(samples: &[Sample]) -> Vec<&str> {
+        samples.iter().map(|sample| sample.node.hostname.as_str()).collect()
+    }
+
+    fn complaint(path: &Path) -> String {
+        let error = format!("{:#}", read(path).unwrap_err());
+        assert!(!error.contains('\n'), "{error}");
+        error
+    }
+
+    fn written(bytes: &[u8]) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), bytes).unwrap();
+        file
+    }
+
+    fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (path, bytes) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            builder.append_data(&mut header, path, *bytes).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    fn compressed(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn a_sample_is_read_back() {
+        let sample = Sample { format_version: FORMAT_VERSION, ..Sample::default() };
+        let file = written(&serde_json::to_vec(&sample).unwrap());
+        assert_eq!(read(file.path()).unwrap(), [sample]);
+    }
+
+    #[test]
+    fn a_folder_for_each_node_and_an_archive_of_these_say_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        for node in ["node1", "node2"] {
+            fs::create_dir(folder.path().join(node)).unwrap();
+            fs::write(folder.path().join(node).join("ip-route.txt"), ROUTES).unwrap();
+        }
+        assert_eq!(names(&read(folder.path()).unwrap()), ["node1", "node2"]);
+        let files: [(&str, &[u8]); 2] =
+            [("all/node1/r", ROUTES.as_bytes()), ("all/node2/r", ROUTES.as_bytes())];
+        for bytes in [archive(&files), compressed(&archive(&files))] {
+            assert_eq!(names(&read(written(&bytes).path()).unwrap()), ["node1", "node2"]);
+        }
+        let single = written(&compressed(ROUTES.as_bytes()));
+        assert_eq!(read(single.path()).unwrap()[0].routes.len(), 2);
+    }
+
+    #[test]
+    fn what_is_nothing_of_that_is_said_in_one_line() {
+        let newer = Sample { format_version: FORMAT_VERSION + 1, ..Sample::default() };
+        let newer = serde_json::to_vec(&newer).unwrap();
+        let bomb = compressed(&vec![0; usize::try_from(LARGEST).unwrap() + 1]);
+        let nested = archive(&[("inner.tar", &archive(&[("a", b"a")]))]);
+        let binary: Vec<u8> = (0..=255).cycle().take(1 << 16).collect();
+        for (bytes, expected) in [
+            (&b""[..], "nothing recognised"),
+            (b"{}", "missing field"),
+            (b"hello", "accepted: outputs of ip route"),
+            (&newer, "use a newer one"),
+            (&bomb, "larger than 256 MiB"),
+            (&nested, "an archive within an archive"),
+            (&binary, "nothing recognised"),
+            (&compressed(&compressed(b"a")), "compressed twice"),
+            (&[0x1f, 0x8b, 8, 0], "cannot read"),
+        ] {
+            let error = complaint(written(bytes).path());
+            assert!(error.contains(expected), "{error}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        assert!(complaint(folder.path()).contains("nothing recognised in no file"));
+        for name in ["a", "b", "c", "d"] {
+            fs::write(folder.path().join(name), "hello").unwrap();
+        }
+        assert!(complaint(folder.path()).contains("4 files (a, b, c, …)"));
+        assert!(complaint(Path::new("/nonexistent")).contains("/nonexistent"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..600), kind in 0..3) {
+            let mut bytes = bytes;
+            match kind {
+                1 => bytes.splice(0..0, GZIP).for_each(drop),
+                2 if bytes.len() > 262 => bytes.splice(257..262, *b"ustar").for_each(drop),
+                _ => {}
+            }
+            let _ = read(written(&bytes).path());
+        }
+    }
 }

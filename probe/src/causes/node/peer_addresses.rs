@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 
 use crate::{
     causes::{Cause, case::finding},
-    model::{Model, rows::is_docker_bridge},
+    model::{Model, rows::is_bridge_name},
     report::document::{EvidenceSource, Finding, Severity, SubjectKind},
     sample::{BgpSession, PeerKind},
 };
@@ -37,11 +37,7 @@ fn wrong(model: &Model<'_>, session: &BgpSession, summary: String) -> Finding {
 fn on_own_bridge(model: &Model<'_>, session: &BgpSession) -> Option<Finding> {
     let local = model.sample.addresses.iter().find(|local| local.address == session.peer)?;
     let device = model.link(local.link)?;
-    let is_bridge = device.kind.as_deref() == Some("bridge")
-        || device.name == "docker0"
-        || device.name.starts_with("virbr")
-        || is_docker_bridge(&device.name);
-    is_bridge.then(|| {
+    is_bridge_name(&device.name).then(|| {
         let summary = format!(
             "another node is registered as {}, the address of a bridge such as {} here",
             session.peer, device.name

@@ -13,6 +13,9 @@ use crate::{
     sample::{Link, Part},
 };
 
+/// More than a person reads of one node.
+const MOST_FINDINGS: usize = 200;
+
 /// Devices by which other pod networks, and Calico's VXLAN, reach pods of other nodes.
 const OVERLAYS: [&str; 5] = ["vxlan.calico", "wireguard.cali", "flannel", "weave", "cilium"];
 
@@ -43,6 +46,14 @@ pub fn review(model: &Model<'_>, of_others: Vec<Finding>) -> Review {
         review.found(route_table::idle_bridges(model, &rows));
     }
     review.found(unexplained);
+    if review.findings.len() > MOST_FINDINGS {
+        let more = review.findings.len() - MOST_FINDINGS;
+        review.findings.truncate(MOST_FINDINGS);
+        review.unseen(
+            format!("{more} more faults of routes"),
+            "a person reads no more than these: caliprobe routes",
+        );
+    }
     if review.findings.is_empty() && !model.sample.routes.is_empty() {
         let remote = model.remote_blocks().len();
         review

@@ -1,6 +1,11 @@
 //! Blocks that are reached bare where the others are tunnelled.
 
-use std::net::Ipv4Addr;
+use std::{
+    collections::{HashMap, HashSet},
+    net::Ipv4Addr,
+};
+
+use ipnet::Ipv4Net;
 
 use super::Fault;
 use crate::{
@@ -10,25 +15,53 @@ use crate::{
         rows::{Role, Row},
     },
     report::document::{EvidenceSource, Finding, Severity, SubjectKind},
-    sample::{IpipMode, Route},
+    sample::IpipMode,
 };
 
 /// With Always every block is tunnelled, with `CrossSubnet` none of the own subnet: both in one subnet cannot be.
 pub fn judge(model: &Model<'_>, rows: &[Row<'_>]) -> Vec<Fault> {
-    let tunnelled: Vec<(Ipv4Addr, &Row<'_>)> =
-        by_way(rows, Way::Tunnel).map(|(_, hop, row)| (hop, row)).collect();
+    let networks = Networks::of(model, rows);
+    let mut tunnelled: HashMap<(Ipv4Net, Ipv4Net), (Ipv4Addr, &Row<'_>)> = HashMap::new();
+    for (_, next_hop, row) in by_way(rows, Way::Tunnel) {
+        if let Some(key) = pool_and_network(model, &networks, row, next_hop) {
+            tunnelled.entry(key).or_insert((next_hop, row));
+        }
+    }
     let bare = by_way(rows, Way::Bare);
     bare.filter_map(|(place, next_hop, row)| {
         let found = against_the_pool(model, row).or_else(|| {
-            let beside = tunnelled.iter().find(|(other, tunnelled)| {
-                is_same_pool(model, row.route, tunnelled.route)
-                    && share_a_network(model, rows, next_hop, *other)
-            });
-            beside.map(|(other, tunnelled)| beside_tunnelled(model, row, tunnelled, next_hop, *other))
+            let (other, beside) = tunnelled.get(&pool_and_network(model, &networks, row, next_hop)?)?;
+            Some(beside_tunnelled(model, row, beside, next_hop, *other))
         });
         found.map(|finding| Fault::of_row(place, finding))
     })
     .collect()
+}
+
+/// The pool that a block is of, and the network of this node that its next hop is in.
+fn pool_and_network(
+    model: &Model<'_>,
+    networks: &Networks,
+    row: &Row<'_>,
+    next_hop: Ipv4Addr,
+) -> Option<(Ipv4Net, Ipv4Net)> {
+    Some((model.pool_around(row.route.destination)?.cidr, networks.around(next_hop)?))
+}
+
+/// The networks in which this node reaches others without a router.
+struct Networks(HashSet<Ipv4Net>);
+
+impl Networks {
+    fn of(model: &Model<'_>, rows: &[Row<'_>]) -> Self {
+        let is_network = |row: &&Row<'_>| matches!(row.role, Role::NodeNetwork | Role::ConnectedNetwork);
+        let connected = rows.iter().filter(is_network).filter(|row| !model.uses_tunnel(row.route));
+        Self(connected.map(|row| row.route.destination).collect())
+    }
+
+    fn around(&self, address: Ipv4Addr) -> Option<Ipv4Net> {
+        let around = std::iter::successors(Some(Ipv4Net::from(address)), Ipv4Net::supernet);
+        around.take_while(|network| network.prefix_len() > 0).find(|network| self.0.contains(network))
+    }
 }
 
 /// Rows that packets take to blocks of one other node.
@@ -41,20 +74,6 @@ fn by_way<'a>(rows: &'a [Row<'a>], wanted: Way) -> impl Iterator<Item = (usize, 
             },
             _ => None,
         }
-    })
-}
-
-fn is_same_pool(model: &Model<'_>, one: &Route, other: &Route) -> bool {
-    let pool = |route: &Route| model.pool_around(route.destination).map(|pool| pool.cidr);
-    pool(one).is_some() && pool(one) == pool(other)
-}
-
-/// Whether one network of this node holds both.
-fn share_a_network(model: &Model<'_>, rows: &[Row<'_>], one: Ipv4Addr, other: Ipv4Addr) -> bool {
-    rows.iter().any(|row| {
-        let is_network = matches!(row.role, Role::NodeNetwork | Role::ConnectedNetwork);
-        let network = row.route.destination;
-        is_network && network.contains(&one) && network.contains(&other) && !model.uses_tunnel(row.route)
     })
 }
 

@@ -10,7 +10,7 @@ use crate::{
     model::{
         Model, Way,
         routing::{Decision, Flow, look_up},
-        rows::{Role, Row},
+        rows::{Role, Row, is_bridge_name},
     },
     report::document::{EvidenceSource, Finding, Severity, SubjectKind},
     sample::{Hop, NeighbourState, Part, Route, RouteKind},
@@ -37,10 +37,12 @@ pub fn judge(model: &Model<'_>, rows: &[Row<'_>]) -> Vec<Fault> {
             _ => {}
         }
     }
+    let networks: Vec<&Row<'_>> = rows.iter().filter(|row| is_connected(row)).collect();
     for (next_hop, places) in by_next_hop {
         let blocks = places.iter().filter_map(|place| rows.get(*place)).map(|row| row.route.destination);
         let blocks = block_words(&blocks.collect::<Vec<_>>());
-        let found = loops(model, next_hop, &blocks)
+        let found = on_a_bridge(model, &networks, next_hop, &blocks)
+            .or_else(|| loops(model, next_hop, &blocks))
             .or_else(|| unreachable(model, next_hop, &blocks))
             .or_else(|| not_a_node(model, next_hop, &blocks))
             .or_else(|| is_default_gateway(model, next_hop, &blocks))
@@ -48,6 +50,45 @@ pub fn judge(model: &Model<'_>, rows: &[Row<'_>]) -> Vec<Fault> {
         faults.extend(found.map(|finding| Fault { finding, rows: places }));
     }
     faults
+}
+
+/// Networks of this node's devices.
+fn is_connected(row: &Row<'_>) -> bool {
+    let is_network = matches!(
+        row.role,
+        Role::NodeNetwork
+            | Role::ConnectedNetwork
+            | Role::DockerNetwork
+            | Role::LibvirtNetwork
+            | Role::BridgeNetwork
+    );
+    is_network && row.is_taken()
+}
+
+/// Bridges of Docker and of virtual machines end on this node: whoever is registered by an address there is another
+/// node with such a bridge of its own.
+fn on_a_bridge(
+    model: &Model<'_>,
+    networks: &[&Row<'_>],
+    next_hop: Ipv4Addr,
+    blocks: &str,
+) -> Option<Finding> {
+    let around = networks.iter().filter(|row| row.route.destination.contains(&next_hop));
+    let closest = around.max_by_key(|row| row.route.destination.prefix_len())?;
+    let device = closest.route.hops.first()?.link.and_then(|link| model.link(link))?;
+    if !is_bridge_name(&device.name) {
+        return None;
+    }
+    let summary = format!(
+        "the next hop {next_hop} of {blocks} lies in the network of {}: that node is registered by a bridge's address",
+        device.name
+    );
+    Some(
+        finding(Cause::NodeAddressWrong, SubjectKind::Address, next_hop.to_string(), summary)
+            .with(EvidenceSource::Route, route_words(model, closest.route))
+            .confirm("kubectl", format!("kubectl get nodes -o yaml | grep -e 'projectcalico.org/IPv4Address: {next_hop}' -e 'address: '"))
+            .cure("kubectl", "kubectl -n kube-system set env daemonset/calico-node IP_AUTODETECTION_METHOD=can-reach=ADDRESS-OF-ANOTHER-NODE   # restarts calico-node on every node"),
+    )
 }
 
 /// `block A`, or `3 blocks`.

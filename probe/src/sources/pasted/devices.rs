@@ -1,17 +1,17 @@
 //! Devices by name, from every output that names one. Each gets an index; one of which nothing but the name is known
 //! counts as a device in order, and what is not known of it is missing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::{
     looks::Look,
-    readings::{LinkEntry, Reading, Shows},
+    readings::{LinkEntry, Reading},
 };
 use crate::sample::{Address, Link, Part, Route};
 
 #[derive(Default)]
 pub struct Devices {
-    devices: Vec<Device>,
+    all: Vec<Device>,
     by_name: HashMap<String, usize>,
     indices: HashSet<u32>,
     last_index: u32,
@@ -20,7 +20,7 @@ pub struct Devices {
 #[derive(Default)]
 struct Device {
     link: Link,
-    shows: Shows,
+    shows: BTreeSet<Part>,
     master: Option<String>,
     lower: Option<String>,
     addresses: Vec<Address>,
@@ -41,17 +41,17 @@ impl Devices {
     }
 
     fn enter(&mut self, entry: &LinkEntry) {
-        let at = self.place(&entry.link.name, Some(entry.link.index).filter(|_| entry.shows.index));
-        let Some(device) = self.devices.get_mut(at) else { return };
+        let at = self.place(&entry.link.name, Some(entry.link.index).filter(|index| *index > 0));
+        let Some(device) = self.all.get_mut(at) else { return };
         device.is_listed = true;
         let (link, shown) = (&mut device.link, &entry.link);
-        if entry.shows.state {
+        if entry.shows.contains(&Part::LinkStates) {
             (link.up, link.carrier, link.running) = (shown.up, shown.carrier, shown.running);
         }
-        if entry.shows.mtu {
+        if shown.mtu > 0 {
             link.mtu = shown.mtu;
         }
-        if entry.shows.statistics {
+        if entry.shows.contains(&Part::LinkStatistics) {
             link.statistics = shown.statistics;
         }
         if shown.link_layer_type != 0 {
@@ -63,7 +63,7 @@ impl Devices {
         link.lower = shown.lower.or(link.lower);
         device.master = entry.master.clone().or(device.master.take());
         device.lower = entry.lower.clone().or(device.lower.take());
-        device.shows = device.shows.and(entry.shows);
+        device.shows.extend(&entry.shows);
         for (address, prefix_length, scope) in entry.addresses.iter().copied() {
             let address = Address { link: device.link.index, address, prefix_length, scope };
             if !device.addresses.contains(&address) {
@@ -82,21 +82,22 @@ impl Devices {
         });
         self.indices.insert(index);
         let link = Link { index, name: name.to_owned(), up: true, carrier: true, ..Link::default() };
-        self.devices.push(Device { link, ..Device::default() });
-        self.by_name.insert(name.to_owned(), self.devices.len() - 1);
-        self.devices.len() - 1
+        self.all.push(Device { link, ..Device::default() });
+        self.by_name.insert(name.to_owned(), self.all.len() - 1);
+        self.all.len() - 1
     }
 
     /// The index of a device by its name.
     pub fn index(&mut self, name: &str) -> u32 {
         let at = self.place(name, None);
-        self.devices.get(at).map_or(0, |device| device.link.index)
+        self.all.get(at).map_or(0, |device| device.link.index)
     }
 
     /// What a route's flags say of a device whose state no output shows.
     pub fn learn(&mut self, name: &str, is_dead: bool, has_no_carrier: bool) {
         let at = self.by_name.get(name).copied();
-        if let Some(device) = at.and_then(|at| self.devices.get_mut(at)).filter(|device| !device.shows.state)
+        if let Some(device) =
+            at.and_then(|at| self.all.get_mut(at)).filter(|device| !device.shows.contains(&Part::LinkStates))
         {
             device.link.up &= !is_dead;
             device.link.carrier &= !is_dead && !has_no_carrier;
@@ -106,9 +107,9 @@ impl Devices {
     /// Gives the routes what the devices show and `route -n` does not print.
     pub fn mark(&self, routes: &mut [Route]) {
         let without: HashMap<u32, bool> = self
-            .devices
+            .all
             .iter()
-            .filter(|device| device.shows.state)
+            .filter(|device| device.shows.contains(&Part::LinkStates))
             .map(|device| (device.link.index, !device.link.carrier))
             .collect();
         for hop in routes.iter_mut().flat_map(|route| &mut route.hops) {
@@ -117,15 +118,15 @@ impl Devices {
     }
 
     pub fn addresses(&self) -> Vec<Address> {
-        self.devices.iter().flat_map(|device| device.addresses.iter().cloned()).collect()
+        self.all.iter().flat_map(|device| device.addresses.iter().cloned()).collect()
     }
 
     pub fn links(self) -> Vec<Link> {
         let index = |name: &Option<String>| {
             let at = self.by_name.get(name.as_ref()?)?;
-            self.devices.get(*at).map(|device| device.link.index)
+            self.all.get(*at).map(|device| device.link.index)
         };
-        let links = self.devices.iter().map(|device| Link {
+        let links = self.all.iter().map(|device| Link {
             master: index(&device.master),
             lower: index(&device.lower).or(device.link.lower),
             ..device.link.clone()
@@ -144,7 +145,7 @@ impl Devices {
         let mut why = Some("they were not shown: ip addr");
         for (entries, is_narrowed, shows_those_that_are_down) in lists {
             let has_loopback = entries.iter().any(|entry| entry.link.name == "lo");
-            let is_part = is_narrowed || !has_loopback || self.devices.iter().any(|device| !device.is_listed);
+            let is_part = is_narrowed || !has_loopback || self.all.iter().any(|device| !device.is_listed);
             why = match (is_part, shows_those_that_are_down) {
                 (true, _) => Some("only some were shown: ip addr"),
                 (false, false) => Some("ifconfig shows those alone that are up: ip addr"),
@@ -155,36 +156,15 @@ impl Devices {
     }
 
     /// What is not known of every device.
-    pub fn missing(&self) -> Vec<(Part, &'static str)> {
-        let lacks = |shows: fn(&Shows) -> bool| {
-            self.devices.is_empty() || self.devices.iter().any(|device| !shows(&device.shows))
-        };
-        let mut missing = Vec::new();
-        if lacks(|shows| shows.state) {
-            missing.push((Part::LinkStates, "not of every device: ip addr"));
-        }
-        if lacks(|shows| shows.details) {
-            missing.push((Part::LinkKinds, "they were not shown: ip -d link"));
-        }
-        if lacks(|shows| shows.statistics) {
-            missing.push((Part::LinkStatistics, "they were not shown: ip -s link"));
-        }
-        if lacks(|shows| shows.addresses) {
-            missing.push((Part::Addresses, "not of every device: ip addr"));
-        }
-        missing
-    }
-}
-
-impl Shows {
-    fn and(self, other: Self) -> Self {
-        Self {
-            index: self.index || other.index,
-            state: self.state || other.state,
-            mtu: self.mtu || other.mtu,
-            details: self.details || other.details,
-            statistics: self.statistics || other.statistics,
-            addresses: self.addresses || other.addresses,
-        }
+    pub fn missing(&self) -> impl Iterator<Item = (Part, &'static str)> {
+        let parts = [
+            (Part::LinkStates, "not of every device: ip addr"),
+            (Part::LinkKinds, "they were not shown: ip -d link"),
+            (Part::LinkStatistics, "they were not shown: ip -s link"),
+            (Part::Addresses, "not of every device: ip addr"),
+        ];
+        let lacks =
+            |part: &Part| self.all.is_empty() || self.all.iter().any(|device| !device.shows.contains(part));
+        parts.into_iter().filter(move |(part, _)| lacks(part))
     }
 }

@@ -3,11 +3,8 @@
 
 use std::net::Ipv4Addr;
 
-use super::{
-    readings::{LinkEntry, Shows},
-    values::prefix_length,
-};
-use crate::sample::{Link, LinkStatistics};
+use super::{readings::LinkEntry, values::prefix_length};
+use crate::sample::{Link, LinkStatistics, Part};
 
 /// `ARPHRD_*`, by the names of both shapes.
 const LINK_LAYERS: [(&str, u16); 8] = [
@@ -82,7 +79,6 @@ fn head(line: &str) -> Option<LinkEntry> {
     set_flags(&mut entry, |flag| flags.split(',').any(|other| other == flag));
     let mut words = rest.split_whitespace().skip_while(|word| *word != "mtu");
     entry.link.mtu = words.nth(1).and_then(|word| word.parse().ok()).unwrap_or_default();
-    entry.shows.mtu = entry.link.mtu > 0;
     Some(entry)
 }
 
@@ -97,13 +93,12 @@ fn old_head(name: &str, layer: &str) -> LinkEntry {
 
 fn device(name: &str) -> LinkEntry {
     let link = Link { name: name.to_owned(), up: true, carrier: true, ..Link::default() };
-    let shows = Shows { addresses: true, ..Shows::default() };
-    LinkEntry { link, shows, ..LinkEntry::default() }
+    LinkEntry { link, shows: [Part::Addresses].into(), ..LinkEntry::default() }
 }
 
 /// `RUNNING` says that there is a carrier.
 fn set_flags(entry: &mut LinkEntry, has: impl Fn(&str) -> bool) {
-    entry.shows.state = true;
+    entry.shows.insert(Part::LinkStates);
     entry.link.up = has("UP");
     entry.link.running = has("RUNNING");
     entry.link.carrier = entry.link.up && entry.link.running;
@@ -126,7 +121,6 @@ fn beneath(entry: &mut LinkEntry, line: &str) {
             set_flags(entry, |flag| words.contains(&flag));
             entry.link.mtu =
                 words.iter().find_map(|word| word.strip_prefix("MTU:")?.parse().ok()).unwrap_or_default();
-            entry.shows.mtu = true;
         }
         _ => {}
     }
@@ -168,7 +162,7 @@ fn count(entry: &mut LinkEntry, words: &[&str]) {
         };
         if let Some(value) = value {
             set(&mut entry.link.statistics, way == "TX" || (is_sent && way != "RX"), key, value);
-            entry.shows.statistics = true;
+            entry.shows.insert(Part::LinkStatistics);
         }
         name = word;
     }
@@ -249,7 +243,7 @@ eth0:1    Link encap:Ethernet  HWaddr 00:50:56:81:47:25
 ",
         );
         let [bridge] = idle.as_slice() else { panic!("{idle:#?}") };
-        assert!(bridge.link.up && !bridge.link.carrier && !bridge.shows.statistics);
+        assert!(bridge.link.up && !bridge.link.carrier && !bridge.shows.contains(&Part::LinkStatistics));
         assert_eq!(bridge.link.hardware_address.as_deref(), Some("02:42:9d:6e:51:7a"));
         assert_eq!(bridge.addresses, [(Ipv4Addr::new(172, 18, 0, 1), 16, 0)]);
     }

@@ -3,8 +3,8 @@
 
 use std::net::Ipv4Addr;
 
-use super::readings::{LinkEntry, Shows};
-use crate::sample::{Link, LinkStatistics};
+use super::readings::LinkEntry;
+use crate::sample::{Link, LinkStatistics, Part};
 
 /// `ARPHRD_*` of `linux/if_arp.h`, by the names of `ip`.
 const LINK_LAYERS: [(&str, u16); 5] =
@@ -75,10 +75,12 @@ pub fn read(lines: &[String]) -> Vec<LinkEntry> {
         }
     }
     // A form that shows something of one device shows it of every one that has it.
-    let addresses = entries.iter().any(|entry| entry.shows.addresses);
-    let details = entries.iter().any(|entry| entry.shows.details);
-    for entry in &mut entries {
-        entry.shows = Shows { addresses, details, ..entry.shows };
+    for part in [Part::Addresses, Part::LinkKinds] {
+        if entries.iter().any(|entry| entry.shows.contains(&part)) {
+            for entry in &mut entries {
+                entry.shows.insert(part);
+            }
+        }
     }
     entries
 }
@@ -101,7 +103,6 @@ fn head(line: &str) -> Option<LinkEntry> {
     while let Some(word) = words.next() {
         match word {
             "mtu" => {
-                entry.shows.mtu = true;
                 entry.link.mtu = words.next().and_then(|word| word.parse().ok()).unwrap_or_default();
             }
             "master" => entry.master = words.next().map(str::to_owned),
@@ -127,19 +128,21 @@ fn named(name: &str, index: Option<u32>) -> LinkEntry {
         carrier: true,
         ..Link::default()
     };
-    LinkEntry { link, shows: Shows { index: index.is_some(), ..Shows::default() }, ..LinkEntry::default() }
+    LinkEntry { link, ..LinkEntry::default() }
 }
 
 /// The kernel says DOWN of every device that is not set up, and `ip` adds NO-CARRIER to one that is and does not run.
 fn set_state(entry: &mut LinkEntry, flags: &str, state: Option<&str>) {
     let has = |flag: &str| flags.split(',').any(|other| other == flag);
     let says_nothing = flags.is_empty() && state.is_none_or(|state| state == "UNKNOWN");
-    entry.shows.state = !says_nothing;
+    if !says_nothing {
+        entry.shows.insert(Part::LinkStates);
+    }
     let is_down = state.map_or(!has("UP") && !flags.is_empty(), |state| state == "DOWN" && !has("UP"));
     entry.link.up = !is_down;
     entry.link.carrier =
         !is_down && !has("NO-CARRIER") && !matches!(state, Some("DOWN" | "LOWERLAYERDOWN" | "NOTPRESENT"));
-    entry.link.running = entry.shows.state && entry.link.carrier;
+    entry.link.running = !says_nothing && entry.link.carrier;
     if has("LOOPBACK") {
         entry.link.link_layer_type = 772;
     }
@@ -154,7 +157,7 @@ fn one_line(line: &str) -> Option<LinkEntry> {
         return None;
     }
     let mut entry = named(name, Some(index.parse().ok()?));
-    entry.shows.addresses = true;
+    entry.shows.insert(Part::Addresses);
     entry.addresses.extend(inet(rest.get(rest.find(family)?..)?));
     Some(entry)
 }
@@ -179,7 +182,7 @@ fn brief(line: &str) -> Option<LinkEntry> {
     let flags = rest.iter().find_map(|word| word.strip_prefix('<')?.strip_suffix('>'));
     set_state(&mut entry, flags.unwrap_or_default(), Some(state));
     if flags.is_none() {
-        entry.shows.addresses = true;
+        entry.shows.insert(Part::Addresses);
         entry.addresses =
             rest.iter().filter_map(|word| network(word)).map(|(at, length)| (at, length, 0)).collect();
     }
@@ -210,12 +213,12 @@ fn beneath(entry: &mut LinkEntry, line: &str, counts: Counts) -> Counts {
         return Counts::None;
     }
     if first == "inet" {
-        entry.shows.addresses = true;
+        entry.shows.insert(Part::Addresses);
         entry.addresses.extend(inet(line));
         return Counts::None;
     }
     if KINDS.contains(&first) {
-        entry.shows.details = true;
+        entry.shows.insert(Part::LinkKinds);
         entry.link.kind = Some(first.to_owned());
         return Counts::None;
     }
@@ -258,7 +261,7 @@ fn count(entry: &mut LinkEntry, numbers: &[u64], counts: Counts) {
         },
         Counts::None | Counts::Errors => return,
     };
-    entry.shows.statistics = true;
+    entry.shows.insert(Part::LinkStatistics);
 }
 
 /// `inet 10.0.0.5/24 brd … scope global eth0`; with a peer the second address is the network.
@@ -334,7 +337,7 @@ mod tests {
         assert_eq!(lo.addresses, [(Ipv4Addr::LOCALHOST, 8, 254)]);
         assert_eq!((eth0.link.statistics.rx_packets, eth0.link.statistics.tx_bytes), (1_183_502, 19_733_780));
         assert_eq!((eth0.link.statistics.tx_carrier_errors, eth0.link.statistics.collisions), (4, 2));
-        assert!(bridge.link.up && !bridge.link.carrier && bridge.shows.details);
+        assert!(bridge.link.up && !bridge.link.carrier && bridge.shows.contains(&Part::LinkKinds));
         assert_eq!(bridge.link.kind.as_deref(), Some("bridge"));
         assert!(!tunnel.link.up && tunnel.link.link_layer_type == 768 && tunnel.lower.is_none());
         assert_eq!(
@@ -343,7 +346,7 @@ mod tests {
         );
         assert!(
             untold.link.up
-                && !untold.shows.state
+                && !untold.shows.contains(&Part::LinkStates)
                 && untold.addresses == [(Ipv4Addr::new(10, 0, 0, 5), 32, 0)]
         );
     }

@@ -42,10 +42,15 @@ pub fn separate(mut parts: Vec<Part>) -> Vec<Look> {
     for part in parts {
         let keys = keys(&part);
         let known = last.get(&part.place).copied();
-        let fits = known.filter(|at| looks.get(*at).is_some_and(|(_, look)| look.fits(&part, &keys)));
-        let Some(at) = fits.or_else(|| open(&mut looks, &mut last, &part.place)) else { continue };
-        if let Some((_, look)) = looks.get_mut(at) {
-            look.add(part, keys);
+        let shown = known.and_then(|at| looks.get(at)).map(|(_, look)| look.shown(&part, &keys));
+        let at = match shown {
+            Some(Shown::Nothing) => known,
+            Some(Shown::TheSame) => continue,
+            Some(Shown::Otherwise) | None => open(&mut looks, &mut last, &part.place),
+        };
+        if let Some((_, look)) = at.and_then(|at| looks.get_mut(at)) {
+            look.shown.extend(keys.into_iter().map(|key| (part.output, key)));
+            look.parts.push(part);
         }
     }
     named(looks)
@@ -56,14 +61,19 @@ fn keep_files_apart(parts: &mut [Part]) {
     let mut first: HashMap<(String, Output, String), (String, usize)> = HashMap::new();
     let mut mixed: HashSet<String> = HashSet::new();
     for (at, part) in parts.iter().enumerate() {
+        let mut same = None;
         for key in keys(part) {
             let entry = first.entry((part.place.clone(), part.output, key));
             let (file, before) = entry.or_insert_with(|| (part.file.clone(), at));
-            let is_same = parts.get(*before).is_some_and(|before| before.reading == part.reading);
-            if *file != part.file && !is_same {
-                mixed.insert(part.place.clone());
-                break;
+            if *file == part.file || same == Some(*before) {
+                continue;
             }
+            if parts.get(*before).is_some_and(|before| before.reading == part.reading) {
+                same = Some(*before);
+                continue;
+            }
+            mixed.insert(part.place.clone());
+            break;
         }
     }
     for part in parts.iter_mut().filter(|part| mixed.contains(&part.place)) {
@@ -98,22 +108,29 @@ fn named(looks: Vec<(String, Look)>) -> Vec<Look> {
         .collect()
 }
 
+/// What of a part a look has shown already.
+enum Shown {
+    Nothing,
+    TheSame,
+    Otherwise,
+}
+
 impl Look {
-    /// Whether a part shows nothing that was shown before, or the very same.
-    fn fits(&self, part: &Part, keys: &[String]) -> bool {
+    fn shown(&self, part: &Part, keys: &[String]) -> Shown {
         let repeats = keys.iter().any(|key| self.shown.contains(&(part.output, key.clone())));
-        !repeats
-            || self.parts.iter().any(|other| other.output == part.output && other.reading == part.reading)
+        if !repeats && !self.contradicts(part) {
+            return Shown::Nothing;
+        }
+        let mut others = self.parts.iter();
+        let is_same = others.any(|other| other.output == part.output && other.reading == part.reading);
+        if is_same { Shown::TheSame } else { Shown::Otherwise }
     }
 
-    fn add(&mut self, part: Part, keys: Vec<String>) {
-        if self.parts.iter().any(|other| {
-            other.output == part.output && other.reading.is_some() && other.reading == part.reading
-        }) {
-            return;
-        }
-        self.shown.extend(keys.into_iter().map(|key| (part.output, key)));
-        self.parts.push(part);
+    /// A table that is empty and one that has rows are of different moments.
+    fn contradicts(&self, part: &Part) -> bool {
+        let is_empty = |part: &Part| matches!(&part.reading, Some(Reading::Routes(rows)) if rows.is_empty());
+        let mut others = self.parts.iter().filter(|other| other.output == part.output && !other.is_narrowed);
+        !part.is_narrowed && others.next().is_some_and(|other| is_empty(other) != is_empty(part))
     }
 }
 
@@ -121,7 +138,6 @@ impl Look {
 fn keys(part: &Part) -> Vec<String> {
     match &part.reading {
         None => Vec::new(),
-        Some(Reading::Routes(rows)) if rows.is_empty() => vec!["nothing".to_owned()],
         Some(Reading::Routes(rows)) => rows.iter().map(route_key).collect(),
         Some(Reading::Links { entries, .. }) => entries.iter().map(link_key).collect(),
         Some(Reading::Neighbours(rows)) => {
@@ -149,8 +165,7 @@ fn route_key(row: &RouteRow) -> String {
 
 /// A device is shown once by each of the forms that show something else of it.
 fn link_key(entry: &LinkEntry) -> String {
-    let shows = entry.shows;
-    format!("{} {} {} {}", entry.link.name, shows.addresses, shows.details, shows.statistics)
+    format!("{} {:?}", entry.link.name, entry.shows)
 }
 
 #[cfg(test)]

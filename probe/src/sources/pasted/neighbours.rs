@@ -59,9 +59,9 @@ fn state_of(word: &str) -> Option<NeighbourState> {
 fn by_arp(words: &[&str]) -> Option<NeighbourRow> {
     let address: Ipv4Addr = words.first()?.parse().ok()?;
     let device = words.last()?;
-    match words.get(1)? {
-        &"(incomplete)" if words.len() == 3 => Some(unanswered(address, device)),
-        &"ether" if words.len() >= 5 => {
+    match *words.get(1)? {
+        "(incomplete)" if words.len() == 3 => Some(unanswered(address, device)),
+        "ether" if words.len() >= 5 => {
             Some(answered(address, device, words.get(2)?, words.get(3)?.contains('M')))
         }
         _ => None,

@@ -1,6 +1,6 @@
 //! The outputs of one place joined into a sample. What none of them shows is entered as missing.
 
-use std::net::Ipv4Addr;
+use std::{collections::HashSet, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
@@ -133,19 +133,23 @@ fn route_rows(look: &Look) -> Vec<RouteRow> {
         })
     };
     let mut rows: Vec<RouteRow> = Vec::new();
+    let mut before = HashSet::new();
     for part in of(Output::IpRoute) {
-        let mut before = rows.clone();
-        // `ip route` and `ip route show table all` print the main table alike, but for the table's name.
-        before.iter_mut().for_each(|row| row.names_table = false);
-        let same = |row: &RouteRow| before.contains(&RouteRow { names_table: false, ..row.clone() });
-        rows.extend(part.iter().filter(|row| before.is_empty() || !same(row)).cloned());
+        // `ip route` and `ip route show table all` both print the main table.
+        rows.extend(part.iter().filter(|row| !before.contains(&key(&row.route))).cloned());
+        before.extend(part.iter().map(|row| key(&row.route)));
     }
-    let shown: std::collections::HashSet<Ipv4Net> =
-        rows.iter().filter(|row| row.route.table == TABLE_MAIN).map(|row| row.route.destination).collect();
+    let main = rows.iter().filter(|row| row.route.table == TABLE_MAIN);
+    let shown: HashSet<Ipv4Net> = main.map(|row| row.route.destination).collect();
     for part in of(Output::RouteColumns) {
         rows.extend(part.iter().filter(|row| !shown.contains(&row.route.destination)).cloned());
     }
     rows
+}
+
+/// What tells routes of one table apart.
+fn key(route: &Route) -> (u32, Ipv4Net, u8, u32, RouteKind) {
+    (route.table, route.destination, route.tos, route.metric, route.kind)
 }
 
 fn route(row: &RouteRow, devices: &mut Devices) -> Route {
@@ -182,10 +186,14 @@ fn enter_facts(look: &Look, sample: &mut Sample) {
             Reading::Rules(more) => rules.extend(more.iter().cloned()),
             Reading::Chains(more) => chains.extend(more.iter().cloned()),
             Reading::Sysctls(settings) => {
-                settings.iter().for_each(|(name, value)| enter_setting(sample, name, value))
+                for (name, value) in settings {
+                    enter_setting(sample, name, value);
+                }
             }
             Reading::Sets(shown) => {
-                shown.iter().for_each(|(name, members)| enter_set(&mut sample.sets, name, members))
+                for (name, members) in shown {
+                    enter_set(&mut sample.sets, name, members);
+                }
             }
             Reading::RoutingDaemon(daemon) => enter_daemon(&mut sample.bird, daemon),
             Reading::Routes(_) | Reading::Links { .. } | Reading::Neighbours(_) => {}

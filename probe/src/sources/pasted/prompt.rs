@@ -98,14 +98,15 @@ const LONGEST_PROMPT: usize = 120;
 /// Reads a line as a prompt with a command; `None` where it is something else.
 pub fn read(line: &str) -> Option<Typed> {
     let end = line.floor_char_boundary(LONGEST_PROMPT);
-    let signs = line.get(..end)?.match_indices(['#', '$', '%', '>']);
-    signs.filter_map(|(at, sign)| split(line, at, sign)).next()
+    let mut signs = line.get(..end)?.match_indices(['#', '$', '%', '>']);
+    signs.find_map(|(at, sign)| split(line, at, sign))
 }
 
 fn split(line: &str, at: usize, sign: &str) -> Option<Typed> {
     let before = line.get(..at)?.trim();
     let after = line.get(at + 1..)?;
-    if !after.is_empty() && !after.starts_with(' ') && !(before.is_empty() && sign != ">") {
+    let is_apart = after.is_empty() || after.starts_with(' ');
+    if !is_apart && (!before.is_empty() || sign == ">") {
         return None;
     }
     let typed = after.trim();
@@ -156,7 +157,12 @@ fn machine(before: &str) -> Option<Machine> {
             && !name.starts_with("sh-")
     });
     (looks_alike && before.chars().all(|c| is_name_character(c) || "/:~ ".contains(c)))
-        .then(|| Machine { name: name.map(str::to_owned), is_sure: false })
+        .then(|| Machine { name: name.map(str::to_owned), is_sure: is_of_a_shell(before) })
+}
+
+/// What busybox, dash and bash print where nobody set a prompt.
+fn is_of_a_shell(before: &str) -> bool {
+    before == "/" || before == "~" || before.starts_with("sh-") || before.starts_with("bash-")
 }
 
 fn is_name_character(character: char) -> bool {

@@ -1,10 +1,10 @@
 //! What the readers of outputs hand on: devices by their names, because most outputs know no index.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 
-use crate::sample::{BaseChain, Bird, Link, NeighbourState, Route, Rule};
+use crate::sample::{BaseChain, Bird, Link, NeighbourState, Part, Route, Rule};
 
 /// Something that was recognised and could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,25 +42,16 @@ impl RouteRow {
 /// What an output says of one device; the rest is as for a device in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinkEntry {
+    /// Its index is 0, and its MTU, where the output does not print them.
     pub link: Link,
-    pub shows: Shows,
+    /// What of a device the output shows: states, kinds, statistics, addresses.
+    pub shows: BTreeSet<Part>,
     /// Name of the bridge or bond that it is a port of.
     pub master: Option<String>,
     /// Name of the lower device, where it is in the same namespace.
     pub lower: Option<String>,
     /// Address, prefix length, scope.
     pub addresses: Vec<(Ipv4Addr, u8, u8)>,
-}
-
-/// Which facts of a device an output shows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Shows {
-    pub index: bool,
-    pub state: bool,
-    pub mtu: bool,
-    pub details: bool,
-    pub statistics: bool,
-    pub addresses: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

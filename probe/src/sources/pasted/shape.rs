@@ -117,11 +117,17 @@ pub struct Section {
     pub is_narrowed: bool,
 }
 
+/// Outputs that one text may hold; what follows is not read.
+const MOST_SECTIONS: usize = 10_000;
+
 /// Separates a text into the outputs in it; whatever else it holds is passed over.
 pub fn sections(text: &str) -> Vec<Section> {
     let mut cutter = Cutter::default();
     for line in text::lines(text) {
         cutter.take(&line);
+        if cutter.done.len() >= MOST_SECTIONS {
+            break;
+        }
     }
     cutter.finish()
 }
