@@ -24,6 +24,7 @@ Examples:
 const CHECK_EXAMPLES: &str = "\
 Examples:
   caliprobe check
+  caliprobe check --watch 10s
   caliprobe check --facts cluster.json -o json
   caliprobe check --root /host
   caliprobe check --input outputs/    # a folder for each node, files, an archive; - for standard input";
@@ -168,6 +169,9 @@ pub struct CheckArgs {
     /// Judge a saved sample, or outputs that were pasted, instead of this node.
     #[arg(long, value_name = "PATH")]
     pub input: Option<PathBuf>,
+    /// Watch the routes for so long, and name those that come and go.
+    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "input")]
+    pub watch: Option<Duration>,
     /// Write the sample that was judged to this file; it holds routes, addresses, names and log lines.
     #[arg(long, value_name = "FILE", conflicts_with = "input")]
     pub record: Option<PathBuf>,

@@ -6,6 +6,9 @@ mod counting;
 mod demo;
 mod judge;
 mod machine;
+mod recording;
+#[cfg(test)]
+mod replay;
 mod run;
 mod scenario;
 mod stand_in;
@@ -22,7 +25,7 @@ use cluster::{
     Cluster,
     topology::{self, Variant},
 };
-use run::Programs;
+use run::Lab;
 use scenario::Scenario;
 
 /// Modules that the cluster needs; a kernel may have them built in.
@@ -64,6 +67,12 @@ enum Task {
         /// The kernel series, which a scenario may be limited to
         #[arg(long)]
         kernel_label: String,
+        /// Ask `diagnose` to do without eBPF: it may say less, and nothing else; other commands are skipped
+        #[arg(long)]
+        without_bpf: bool,
+        /// Print what each verdict rests on, for tests that judge it again
+        #[arg(long, conflicts_with = "without_bpf")]
+        record: bool,
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
@@ -99,11 +108,11 @@ fn outcome(result: Result<ExitCode>) -> ExitCode {
 
 fn act(task: Task) -> Result<ExitCode> {
     match task {
-        Task::Run { caliprobe, bird, kernel_label, files } => {
+        Task::Run { caliprobe, bird, kernel_label, without_bpf, record, files } => {
             let scenarios = Scenario::read_all(&files)?;
             prepare()?;
-            let programs = Programs { caliprobe, bird };
-            let tally = run::all(&scenarios, &programs, &kernel_label);
+            let lab = Lab { caliprobe, bird, kernel: kernel_label, without_bpf, record };
+            let tally = lab.run(&scenarios);
             Ok(ExitCode::from(u8::from(tally.failed > 0)))
         }
         Task::Demo { caliprobe } => {

@@ -15,8 +15,9 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{
     cluster::{Cluster, topology},
     counting,
-    judge::{Said, differences},
+    judge::{Said, differences, differences_of_less},
     machine::Machine,
+    recording::Recording,
     scenario::{Scenario, expand},
 };
 
@@ -25,14 +26,6 @@ const TRAFFIC: Duration = Duration::from_secs(20);
 /// `nobody` of Debian.
 const UNPRIVILEGED: u32 = 65534;
 
-/// What scenarios run.
-#[derive(Debug)]
-pub struct Programs {
-    pub caliprobe: PathBuf,
-    /// A BIRD 1.6, for clusters whose nodes run one.
-    pub bird: Option<PathBuf>,
-}
-
 #[derive(Debug, Default)]
 pub struct Tally {
     pub passed: u32,
@@ -40,32 +33,57 @@ pub struct Tally {
     pub skipped: u32,
 }
 
-/// Runs them in order and prints a line for each.
-pub fn all(scenarios: &[Scenario], programs: &Programs, kernel: &str) -> Tally {
-    let mut tally = Tally::default();
-    for scenario in scenarios {
-        if !scenario.kernels.is_empty() && !scenario.kernels.iter().any(|other| other == kernel) {
-            println!("skipped {}: not for {kernel}", scenario.name);
-            tally.skipped += 1;
-            continue;
+/// What scenarios are run with.
+#[derive(Debug)]
+pub struct Lab {
+    pub caliprobe: PathBuf,
+    /// A BIRD 1.6, for clusters whose nodes run one.
+    pub bird: Option<PathBuf>,
+    /// The kernel series, which a scenario may be limited to.
+    pub kernel: String,
+    /// Whether `diagnose` is asked to do without eBPF.
+    pub without_bpf: bool,
+    /// Whether what each verdict rests on is printed.
+    pub record: bool,
+}
+
+impl Lab {
+    /// Runs them in order and prints a line for each.
+    pub fn run(&self, scenarios: &[Scenario]) -> Tally {
+        let mut tally = Tally::default();
+        for scenario in scenarios {
+            if let Some(why) = self.not_for(scenario) {
+                println!("skipped {}: {why}", scenario.name);
+                tally.skipped += 1;
+                continue;
+            }
+            match one(scenario, self) {
+                Ok(Outcome { differences, said, time }) if differences.is_empty() => {
+                    let admitted = scenario.expect.exit.is_some() && said.exit != scenario.expect.exit;
+                    let admitted = if admitted { ", cannot say without eBPF" } else { "" };
+                    println!("ok      {} ({:.1} s{admitted})", scenario.name, time.as_secs_f64());
+                    tally.passed += 1;
+                }
+                Ok(outcome) => {
+                    print_failure(&scenario.name, &outcome);
+                    tally.failed += 1;
+                }
+                Err(error) => {
+                    println!("FAILED  {}: {error:#}", scenario.name);
+                    tally.failed += 1;
+                }
+            }
         }
-        match one(scenario, programs) {
-            Ok(Outcome { differences, time, .. }) if differences.is_empty() => {
-                println!("ok      {} ({:.1} s)", scenario.name, time.as_secs_f64());
-                tally.passed += 1;
-            }
-            Ok(outcome) => {
-                print_failure(&scenario.name, &outcome);
-                tally.failed += 1;
-            }
-            Err(error) => {
-                println!("FAILED  {}: {error:#}", scenario.name);
-                tally.failed += 1;
-            }
-        }
+        println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+        tally
     }
-    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
-    tally
+
+    fn not_for(&self, scenario: &Scenario) -> Option<String> {
+        if !scenario.kernels.is_empty() && !scenario.kernels.iter().any(|other| *other == self.kernel) {
+            return Some(format!("not for {}", self.kernel));
+        }
+        (self.without_bpf && !scenario.is_of_diagnose()).then(|| "not about diagnose".to_owned())
+    }
 }
 
 struct Outcome {
@@ -84,9 +102,8 @@ fn print_failure(name: &str, outcome: &Outcome) {
     }
 }
 
-fn one(scenario: &Scenario, programs: &Programs) -> Result<Outcome> {
-    let caliprobe = &programs.caliprobe;
-    let cluster = Cluster::build(scenario.cluster, programs.bird.as_deref())?;
+fn one(scenario: &Scenario, lab: &Lab) -> Result<Outcome> {
+    let cluster = Cluster::build(scenario.cluster, lab.bird.as_deref())?;
     for (machine, commands) in &scenario.breaks {
         let output = shell(&format!("set -e\n{}", commands.as_slice().join("\n")), |command| {
             cluster.machine(machine)?.run(|| Ok(command.output()?))
@@ -106,13 +123,19 @@ fn one(scenario: &Scenario, programs: &Programs) -> Result<Outcome> {
     traffic.wait_until_it_flows()?;
     let start = Instant::now();
     if let Some(counting) = &scenario.count {
-        let differences = counting::run(counting, &scenario.on, &cluster, caliprobe)?;
+        let differences = counting::run(counting, &scenario.on, &cluster, &lab.caliprobe)?;
         let said = Said { exit: None, stdout: String::new(), stderr: String::new() };
         return Ok(Outcome { differences, said, time: start.elapsed() });
     }
-    let said = ask(scenario, caliprobe, cluster.machine(&scenario.on)?)?;
+    let machine = cluster.machine(&scenario.on)?;
+    let recording = Recording::of(scenario).filter(|_| lab.record);
+    let said = ask(scenario, lab, machine, recording.as_ref())?;
     let time = start.elapsed();
-    Ok(Outcome { differences: differences(&scenario.expect, &said), said, time })
+    if let Some(recording) = recording {
+        println!("{}", machine.run(|| recording.line())?);
+    }
+    let judge = if lab.without_bpf { differences_of_less } else { differences };
+    Ok(Outcome { differences: judge(&scenario.expect, &said), said, time })
 }
 
 /// The checkout may be in a home that only its owner can enter.
@@ -122,10 +145,16 @@ fn copy_for_everyone(caliprobe: &Path) -> Result<PathBuf> {
     Ok(copy)
 }
 
-fn ask(scenario: &Scenario, caliprobe: &Path, machine: &Machine) -> Result<Said> {
-    let within_reach = if scenario.unprivileged { Some(copy_for_everyone(caliprobe)?) } else { None };
-    let mut command = Command::new(within_reach.as_deref().unwrap_or(caliprobe));
+fn ask(scenario: &Scenario, lab: &Lab, machine: &Machine, recording: Option<&Recording>) -> Result<Said> {
+    let within_reach = if scenario.unprivileged { Some(copy_for_everyone(&lab.caliprobe)?) } else { None };
+    let mut command = Command::new(within_reach.as_deref().unwrap_or(&lab.caliprobe));
     command.args(scenario.run.iter().map(|argument| expand(argument)));
+    if lab.without_bpf && !scenario.run.iter().any(|argument| argument == "--no-bpf") {
+        command.arg("--no-bpf");
+    }
+    if let Some(recording) = recording {
+        command.args(recording.arguments());
+    }
     if !scenario.expect.is_of_text() {
         command.args(["-o", "json"]);
     }

@@ -17,6 +17,9 @@ use crate::{
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
+    /// Where it was read from.
+    #[serde(skip)]
+    pub file: PathBuf,
     pub name: String,
     /// Kernel series on which it runs; all without it.
     #[serde(default)]
@@ -136,7 +139,8 @@ impl Scenario {
     /// Reads a file; the error names it and the place in it.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        Self::parse(&text).with_context(|| format!("{} is no scenario", path.display()))
+        let scenario = Self::parse(&text).with_context(|| format!("{} is no scenario", path.display()))?;
+        Ok(Self { file: path.to_owned(), ..scenario })
     }
 
     fn parse(text: &str) -> Result<Self> {
@@ -161,6 +165,11 @@ impl Scenario {
             "`expect` must be either of the document or of the text"
         );
         Ok(scenario)
+    }
+
+    /// Whether it asks where a packet is lost.
+    pub fn is_of_diagnose(&self) -> bool {
+        self.count.is_none() && self.run.iter().any(|argument| argument == "diagnose")
     }
 
     /// The files of all arguments in their order; an unreadable one is an error before anything runs.

@@ -18,8 +18,8 @@ use crate::{
         check::{CheckDocument, Condition},
         document::{Finding, Severity, Subject},
     },
-    sample::Sample,
-    sources,
+    sample::{Fact, Sample},
+    sources::{self, route_changes},
 };
 
 /// What is about to change looks wrong for less than this: a pod that starts or stops, a route that BIRD writes
@@ -74,7 +74,10 @@ pub fn judge_saved(samples: &[Sample]) -> anyhow::Result<Vec<CheckDocument>> {
 
 /// This node's condition: of what a first look finds wrong, what a second one still does.
 async fn standing(args: &CheckArgs, global: &Global) -> anyhow::Result<CheckDocument> {
-    let first = look(global).await?;
+    let mut first = look(global).await?;
+    if let Some(duration) = args.watch {
+        first.route_watch = Fact::Known(route_changes::watch(duration).await?);
+    }
     if let Some(path) = &args.record {
         look::record(&first, path)?;
     }
@@ -84,7 +87,8 @@ async fn standing(args: &CheckArgs, global: &Global) -> anyhow::Result<CheckDocu
         return judged(&first, None);
     }
     tokio::time::sleep(SETTLED).await;
-    let second = look(global).await?;
+    let mut second = look(global).await?;
+    second.route_watch.clone_from(&first.route_watch);
     judged(&second, Some((&first, &wrong)))
 }
 

@@ -110,6 +110,9 @@ pub struct Sample {
     /// How full the kernel's tables are.
     #[serde(default)]
     pub tables: HostTables,
+    /// Routes that changed while somebody watched.
+    #[serde(default)]
+    pub route_watch: Fact<RouteWatch>,
     /// What the caller says that the datastore holds (`--facts`).
     #[serde(default)]
     pub datastore: Fact<Datastore>,
@@ -306,6 +309,24 @@ impl Hop {
     pub fn has_gateway(&self) -> bool {
         self.gateway.is_some() || self.masked_gateway.is_some()
     }
+}
+
+/// What a watch over the routes saw.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteWatch {
+    /// How long it took.
+    pub milliseconds: u64,
+    /// In their order.
+    pub changes: Vec<RouteChange>,
+}
+
+/// A route that was added, or removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteChange {
+    pub destination: Ipv4Net,
+    /// `RTPROT_*` of the route itself, whoever changed it.
+    pub protocol: u8,
+    pub removed: bool,
 }
 
 /// What a rule does with a packet that it matches, `FR_ACT_*`.

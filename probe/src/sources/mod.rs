@@ -24,6 +24,7 @@ pub mod pod_interfaces;
 pub mod privileges;
 mod processes;
 pub mod raw_netlink;
+pub mod route_changes;
 pub mod saved;
 pub mod sets;
 pub mod sysctl;

@@ -301,7 +301,8 @@ fn read_address(message: &AddressMessage) -> Option<Address> {
     })
 }
 
-fn read_route(message: &RouteMessage) -> Option<Route> {
+/// One IPv4 route; `None` for other families.
+pub(super) fn read_route(message: &RouteMessage) -> Option<Route> {
     let header = &message.header;
     if header.address_family != AddressFamily::Inet {
         return None;

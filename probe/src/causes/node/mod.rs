@@ -3,6 +3,7 @@
 
 mod calico;
 mod explain;
+mod flapping;
 mod interfaces;
 mod names;
 mod outputs;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Review, Topic};
+use super::{Review, Topic, flapping};
 use crate::{
     causes::{Cause, case::finding, route_table, routing::route_words},
     model::{
@@ -30,6 +30,9 @@ pub fn review(model: &Model<'_>, of_others: Vec<Finding>) -> Review {
         }
     }
     let (rows, _) = rows::read(model, Tables::Main);
+    if let Some(watch) = model.sample.route_watch.known() {
+        review.found(flapping::judge(model, watch));
+    }
     review.found(no_other_block(model));
     review.found(unrouted_blocks(model));
     let of_tunnel = |finding: &Finding| matches!(finding.cause, Cause::TunnelDown | Cause::TunnelMissing);
