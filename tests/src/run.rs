@@ -79,7 +79,7 @@ impl Lab {
     }
 
     fn not_for(&self, scenario: &Scenario) -> Option<String> {
-        if !scenario.kernels.is_empty() && !scenario.kernels.iter().any(|other| *other == self.kernel) {
+        if !scenario.kernels.is_empty() && !scenario.kernels.contains(&self.kernel) {
             return Some(format!("not for {}", self.kernel));
         }
         (self.without_bpf && !scenario.is_of_diagnose()).then(|| "not about diagnose".to_owned())

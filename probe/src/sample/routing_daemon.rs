@@ -27,9 +27,9 @@ pub struct Bird {
 pub enum PeerKind {
     /// `Mesh_…`: every node peers with every other.
     NodeToNodeMesh,
-    /// `Node_…`: a BGPPeer resource for this node.
+    /// `Node_…`: a `BGPPeer` resource for this node.
     NodeSpecific,
-    /// `Global_…`: a BGPPeer resource for every node, such as a route reflector.
+    /// `Global_…`: a `BGPPeer` resource for every node, such as a route reflector.
     Global,
     #[default]
     Other,

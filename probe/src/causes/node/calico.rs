@@ -30,11 +30,10 @@ fn processes(model: &Model<'_>, review: &mut Review) {
     };
     let running = |role| processes.iter().any(|process| process.role == role);
     if running(ProcessRole::Felix) {
-        let names = [(ProcessRole::Bird, "bird"), (ProcessRole::Confd, "confd")];
-        let others: Vec<&str> =
-            names.into_iter().filter(|(role, _)| running(*role)).map(|(_, name)| name).collect();
-        review
-            .pass(format!("felix{} run", others.iter().map(|name| format!(", {name}")).collect::<String>()));
+        let others = [(ProcessRole::Bird, "bird"), (ProcessRole::Confd, "confd")];
+        let names = others.into_iter().filter(|(role, _)| running(*role)).map(|(_, name)| name);
+        let names: Vec<&str> = std::iter::once("felix").chain(names).collect();
+        review.pass(format!("{} run", names.join(", ")));
         return;
     }
     let left: Vec<String> = processes.iter().map(|process| process.name.clone()).collect();
@@ -100,12 +99,9 @@ fn not_ready(model: &Model<'_>, readiness: &FelixReadiness) -> Finding {
 }
 
 fn logs(model: &Model<'_>, review: &mut Review) {
-    let logs = match model.sample.control_plane.logs.known() {
-        Some(logs) => logs,
-        None => {
-            let why = model.sample.control_plane.logs.absent().unwrap_or_default();
-            return review.unseen("Calico's logs", why);
-        }
+    let Some(logs) = model.sample.control_plane.logs.known() else {
+        let why = model.sample.control_plane.logs.absent().unwrap_or_default();
+        return review.unseen("Calico's logs", why);
     };
     for log in logs {
         let recent: Vec<&LogEntry> =

@@ -8,8 +8,11 @@ use crate::{
     sample::{Link, LinkStatistics, Part, Sample},
 };
 
+/// One counter of a device.
+type Counter = fn(&LinkStatistics) -> u64;
+
 /// The counters that tell of lost packets, and how the kernel names them (`ip -s -s link`).
-const COUNTERS: [(&str, fn(&LinkStatistics) -> u64); 5] = [
+const COUNTERS: [(&str, Counter); 5] = [
     ("rx_errors", |statistics| statistics.rx_errors),
     ("tx_errors", |statistics| statistics.tx_errors),
     ("rx_missed_errors", |statistics| statistics.rx_missed_errors),

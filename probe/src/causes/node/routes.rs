@@ -101,7 +101,7 @@ fn no_other_block(model: &Model<'_>) -> Option<Finding> {
     }
     let mut found = found.with(EvidenceSource::Route, "no route leads to another node's pods");
     if !others.is_empty() {
-        let addresses: Vec<String> = others.iter().map(|peer| peer.words()).collect();
+        let addresses: Vec<String> = others.iter().map(peers::Peer::words).collect();
         found = found.with(EvidenceSource::Rule, format!("other nodes: {}", addresses.join(", ")));
     }
     Some(found.confirm(

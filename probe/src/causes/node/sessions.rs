@@ -138,9 +138,8 @@ fn blocks_are(count: usize) -> String {
 
 /// What BIRD prefers must stand in the kernel, unless somebody else put a route to the same network there.
 fn installed(model: &Model<'_>, bird: &Bird, review: &mut Review) {
-    let routes = match bird.routes.known() {
-        Some(routes) => routes,
-        None => return review.unseen("BIRD's routes", bird.routes.absent().unwrap_or_default()),
+    let Some(routes) = bird.routes.known() else {
+        return review.unseen("BIRD's routes", bird.routes.absent().unwrap_or_default());
     };
     let learnt = learnt(model, routes);
     if learnt.is_empty() {

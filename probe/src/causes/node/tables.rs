@@ -20,7 +20,8 @@ pub fn review(model: &Model<'_>, earlier: Option<&Sample>) -> Review {
             match conntrack(model, table, before) {
                 Some(found) => review.found([found]),
                 None => {
-                    review.pass(format!("connection tracking holds {} of {} entries", table.count, table.max))
+                    review
+                        .pass(format!("connection tracking holds {} of {} entries", table.count, table.max));
                 }
             }
         }
