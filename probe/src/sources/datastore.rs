@@ -34,11 +34,12 @@ fn parse(text: &str) -> anyhow::Result<Datastore> {
     let mut known = 0usize;
     for document in serde_json::Deserializer::from_str(text).into_iter::<Object>() {
         let document = document?;
-        match document.items {
-            Some(items) => {
-                items.into_iter().for_each(|item| known += usize::from(enter(&mut datastore, item)))
-            }
-            None => known += usize::from(enter(&mut datastore, document)),
+        let items = match document.items {
+            Some(items) => items,
+            None => vec![document],
+        };
+        for item in items {
+            known += usize::from(enter(&mut datastore, item));
         }
     }
     ensure!(known > 0, "it holds no node, pod, IP pool or block affinity");

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use super::files::read_text;
 use crate::sample::{Process, ProcessRole};
 
-/// `PROC_PID_INIT_INO`: the inode of the initial PID namespace (include/linux/proc_ns.h).
+/// `PROC_PID_INIT_INO`: the inode of the initial PID namespace (`include/linux/proc_ns.h`).
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 /// What only a node runs: where one of these is seen, the node's processes are.
 const OF_A_NODE: [&str; 5] = ["kubelet", "containerd", "dockerd", "crio", "k3s"];

@@ -14,6 +14,9 @@ use crate::{
     report::document::{Evidence, EvidenceSource, Finding, FixKind, Severity},
 };
 
+/// As many consequences as a person reads.
+const SHOWN: usize = 3;
+
 /// Leaves one finding for each thing that a person would fix.
 pub fn fold(model: &Model<'_>, reviews: &mut [Review]) {
     let before: Vec<Finding> = reviews.iter().flat_map(|review| review.findings.clone()).collect();
@@ -26,16 +29,28 @@ pub fn fold(model: &Model<'_>, reviews: &mut [Review]) {
             root_of(finding, &before).is_none() && !reasons.iter().any(|reason| same(reason, finding))
         });
         for finding in &mut review.findings {
-            for consequence in before.iter().filter(|other| follows(finding.cause, other.cause)) {
-                finding.evidence.push(Evidence {
-                    source: EvidenceSource::Bird,
-                    text: format!("so: {}", consequence.summary),
-                });
-            }
+            let consequences: Vec<&Finding> =
+                before.iter().filter(|other| follows(finding.cause, other.cause)).collect();
+            tell(finding, &consequences);
             explain(model, finding, &roots);
         }
     }
     drop_told_errors(reviews);
+}
+
+/// Adds what follows from a root to its evidence, with what the logs say of it.
+fn tell(root: &mut Finding, consequences: &[&Finding]) {
+    let line = |text: String| Evidence { source: EvidenceSource::Bird, text };
+    root.evidence
+        .extend(consequences.iter().take(SHOWN).map(|finding| line(format!("so: {}", finding.summary))));
+    if consequences.len() > SHOWN {
+        root.evidence.push(line(format!("so: {} more like these", consequences.len() - SHOWN)));
+    }
+    for logged in consequences.iter().flat_map(|finding| &finding.evidence) {
+        if logged.source == EvidenceSource::File && !root.evidence.contains(logged) {
+            root.evidence.push(logged.clone());
+        }
+    }
 }
 
 /// Errors of a log that other findings have among their evidence are none of their own.

@@ -135,7 +135,7 @@ mod tests {
             // The reader may have given up already.
             let _ = stream.write_all(&answer).await;
         };
-        let (_, opened) = tokio::join!(peer, Session::open(&path));
+        let ((), opened) = tokio::join!(peer, Session::open(&path));
         opened.err().map(|error| format!("{error:#}")).unwrap_or_default()
     }
 
