@@ -1,5 +1,6 @@
 //! Evidence made into findings. Pure: a sample and an observation in, findings out.
 
+pub mod addresses;
 pub mod beyond;
 pub mod case;
 pub mod conflict;

@@ -1,20 +1,15 @@
 //! Addresses by which peers are known that no other node reaches them by.
 
-use std::net::Ipv4Addr;
-
-use ipnet::Ipv4Net;
-
 use crate::{
-    causes::{Cause, case::finding},
+    causes::{
+        Cause,
+        addresses::{is_public, of_any_machine},
+        case::finding,
+    },
     model::{Model, rows::is_bridge_name},
     report::document::{EvidenceSource, Finding, Severity, SubjectKind},
     sample::{BgpSession, PeerKind},
 };
-
-/// Where Docker takes the networks of its bridges from by default, 16 bits each, the first address for the bridge.
-const DOCKER: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 12);
-/// Shared address space of providers (RFC 6598).
-const SHARED: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10);
 
 /// Why a session to another node of the mesh is down: the address is of a bridge, or a public one.
 pub fn unreachable(model: &Model<'_>, session: &BgpSession) -> Option<Finding> {
@@ -48,13 +43,9 @@ fn on_own_bridge(model: &Model<'_>, session: &BgpSession) -> Option<Finding> {
 }
 
 fn like_a_bridge(model: &Model<'_>, session: &BgpSession) -> Option<Finding> {
-    let [_, second, third, fourth] = session.peer.octets();
-    let looks_so = DOCKER.contains(&session.peer) && second >= 17 && third == 0 && fourth == 1;
-    looks_so.then(|| {
-        let summary =
-            format!("{} is what Docker gives its bridges: that node seems registered by one", session.peer);
-        wrong(model, session, summary).inferred().with_severity(Severity::Warning)
-    })
+    let whose = of_any_machine(session.peer)?;
+    let summary = format!("{} is {whose}: that node seems registered by it", session.peer);
+    Some(wrong(model, session, summary).inferred().with_severity(Severity::Warning))
 }
 
 /// Nodes with addresses of both kinds mostly reach each other by the private ones alone.
@@ -76,13 +67,4 @@ fn public(model: &Model<'_>, session: &BgpSession) -> Option<Finding> {
         Some(own) => found.with(EvidenceSource::Link, format!("this node's own address is {own}")),
         None => found,
     })
-}
-
-fn is_public(address: Ipv4Addr) -> bool {
-    !(address.is_private()
-        || address.is_link_local()
-        || address.is_loopback()
-        || address.is_documentation()
-        || SHARED.contains(&address)
-        || address.is_unspecified())
 }

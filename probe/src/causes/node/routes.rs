@@ -1,6 +1,9 @@
 //! The route table's own faults, and blocks that no route leads to.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use super::{Review, Topic, flapping};
 use crate::{
@@ -10,7 +13,7 @@ use crate::{
         rows::{self, Tables},
     },
     report::document::{EvidenceSource, Finding, Severity, SubjectKind},
-    sample::{Link, Part},
+    sample::{Link, Part, PeerKind},
 };
 
 /// More than a person reads of one node.
@@ -34,6 +37,7 @@ pub fn review(model: &Model<'_>, of_others: Vec<Finding>) -> Review {
         review.found(flapping::judge(model, watch));
     }
     review.found(no_other_block(model));
+    review.found(peers_without_block(model));
     review.found(unrouted_blocks(model));
     let of_tunnel = |finding: &Finding| matches!(finding.cause, Cause::TunnelDown | Cause::TunnelMissing);
     let faults = route_table::judge(model, &rows).into_iter().map(|fault| fault.finding);
@@ -108,6 +112,43 @@ fn no_other_block(model: &Model<'_>) -> Option<Finding> {
         model.node_name(),
         "calicoctl node status   # peers: the block routes are lost; none: a cluster of one node",
     ))
+}
+
+/// With IPIP every node has a block, if only for its tunnel's address; one that announces nothing, or whose routes are
+/// not in the kernel, has none here. Where BIRD's own table is known, that is compared with the kernel's instead.
+fn peers_without_block(model: &Model<'_>) -> Option<Finding> {
+    let bird = model.sample.bird.known().filter(|bird| bird.routes.known().is_none())?;
+    let mut remote = model.remote_blocks().iter();
+    if !model.sample.holds(Part::Routes) || !remote.any(|block| block.tunnelled) {
+        return None;
+    }
+    let routed: BTreeSet<Ipv4Addr> = model
+        .remote_blocks()
+        .iter()
+        .flat_map(|block| &block.route.hops)
+        .filter_map(|hop| hop.gateway)
+        .collect();
+    let is_mesh = bird.sessions.iter().all(|session| session.kind == PeerKind::NodeToNodeMesh);
+    let silent =
+        bird.sessions.iter().filter(|session| session.established && !routed.contains(&session.peer));
+    let silent: Vec<String> =
+        silent.filter(|session| !model.is_local(session.peer)).map(|it| it.peer.to_string()).collect();
+    let first = silent.first().filter(|_| is_mesh)?;
+    let summary = format!(
+        "no block route leads to {}, though the BGP session is Established: it announces none, or the kernel has not taken it",
+        silent.join(", ")
+    );
+    Some(
+        finding(Cause::BlockRouteMissing, SubjectKind::Peer, first, summary)
+            .inferred()
+            .with_severity(Severity::Warning)
+            .with(EvidenceSource::Bird, format!("Established with {}", silent.join(", ")))
+            .with(EvidenceSource::Route, "every other peer's block has a route through tunl0")
+            .confirm(
+                model.node_name(),
+                "birdcl show route   # does BIRD have it? then the kernel refused it (route-not-installed)",
+            ),
+    )
 }
 
 /// Whether an output lists the device with its state, rather than a route that it is named in.

@@ -6,7 +6,12 @@ use ipnet::Ipv4Net;
 
 use super::Fault;
 use crate::{
-    causes::{Cause, case::finding, routing::route_words},
+    causes::{
+        Cause,
+        addresses::{is_public, of_any_machine},
+        case::finding,
+        routing::route_words,
+    },
     model::{
         Model, Way,
         routing::{Decision, Flow, look_up},
@@ -45,6 +50,7 @@ pub fn judge(model: &Model<'_>, rows: &[Row<'_>]) -> Vec<Fault> {
             .or_else(|| loops(model, next_hop, &blocks))
             .or_else(|| unreachable(model, next_hop, &blocks))
             .or_else(|| not_a_node(model, next_hop, &blocks))
+            .or_else(|| is_of_no_node(model, next_hop, &blocks))
             .or_else(|| is_default_gateway(model, next_hop, &blocks))
             .or_else(|| silent(model, next_hop, &blocks));
         faults.extend(found.map(|finding| Fault { finding, rows: places }));
@@ -175,6 +181,30 @@ pub fn not_a_node(model: &Model<'_>, next_hop: Ipv4Addr, blocks: &str) -> Option
         found
             .confirm("kubectl", "kubectl get nodes -o wide   # is there a node with this address?")
             .confirm(model.node_name(), "calicoctl node status   # which peer announces the block?"),
+    )
+}
+
+/// By the number alone: what every machine has, or a public address where this node's own is private.
+fn is_of_no_node(model: &Model<'_>, next_hop: Ipv4Addr, blocks: &str) -> Option<Finding> {
+    let own = model.own_address();
+    let why = match of_any_machine(next_hop) {
+        Some(whose) => whose.to_owned(),
+        None if is_public(next_hop) && own.is_some_and(|own| !is_public(own)) => {
+            format!("a public address, this node's own is {}", own?)
+        }
+        None => return None,
+    };
+    let sessions = model.sample.bird.known().map_or(&[][..], |bird| bird.sessions.as_slice());
+    if sessions.iter().any(|session| session.peer == next_hop && session.established) {
+        return None;
+    }
+    let summary = format!("the next hop {next_hop} of {blocks} is {why}: that node seems registered by it");
+    Some(
+        finding(Cause::NodeAddressWrong, SubjectKind::Address, next_hop.to_string(), summary)
+            .inferred()
+            .with_severity(Severity::Warning)
+            .with(EvidenceSource::Route, format!("{blocks} by way of {next_hop}"))
+            .confirm("kubectl", format!("kubectl get nodes -o yaml | grep -e 'projectcalico.org/IPv4Address: {next_hop}' -e 'address: '")),
     )
 }
 

@@ -93,3 +93,80 @@ fn borrowed(model: &Model<'_>, row: &Row<'_>, pod: &DatastorePod) -> Option<Find
             ),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::rows::{self, Tables},
+        sample::{DatastoreNode, Fact, Route, RouteKind, Sample},
+    };
+
+    /// A node named `here` that drops what is for 10.244.5.0/26, with one affinity and one pod of the other node.
+    fn causes(owner: Option<&str>, pod: Option<&str>, route: Option<&str>) -> Vec<Cause> {
+        let block = "10.244.5.0/26".parse().unwrap();
+        let blackhole = Route {
+            destination: block,
+            kind: RouteKind::Blackhole,
+            table: 254,
+            protocol: 12,
+            ..Route::default()
+        };
+        let announced = route.map(|destination| Route {
+            destination: destination.parse().unwrap(),
+            table: 254,
+            protocol: 12,
+            hops: vec![crate::sample::Hop { gateway: Some([10, 0, 0, 6].into()), ..Default::default() }],
+            ..Route::default()
+        });
+        let node = |name: &str| DatastoreNode {
+            name: name.to_owned(),
+            address: None,
+            tunnel_address: None,
+            ready: None,
+        };
+        let affinity =
+            |node: &str, block| BlockAffinity { block, node: node.to_owned(), state: "confirmed".to_owned() };
+        let elsewhere = affinity("there", "10.244.6.0/26".parse().unwrap());
+        let datastore = Datastore {
+            nodes: vec![node("here"), node("there")],
+            affinities: owner.map(|owner| affinity(owner, block)).into_iter().chain([elsewhere]).collect(),
+            pods: pod
+                .map(|address| DatastorePod {
+                    namespace: "default".to_owned(),
+                    name: "web-0".to_owned(),
+                    node: Some("there".to_owned()),
+                    addresses: vec![address.parse().unwrap()],
+                    host_network: false,
+                    phase: "Running".to_owned(),
+                    waiting: Vec::new(),
+                })
+                .into_iter()
+                .collect(),
+            ..Datastore::default()
+        };
+        let mut sample = Sample {
+            routes: std::iter::once(blackhole).chain(announced).collect(),
+            datastore: Fact::Known(datastore),
+            ..Sample::default()
+        };
+        sample.node.calico_node_name = Fact::Known("here".to_owned());
+        let model = Model::new(&sample);
+        let (rows, _) = rows::read(&model, Tables::Main);
+        judge(&model, &rows).into_iter().map(|fault| fault.finding.cause).collect()
+    }
+
+    #[test]
+    fn a_block_is_dropped_by_its_owner_alone() {
+        assert_eq!(causes(Some("here"), None, None), []);
+        assert_eq!(causes(Some("there"), None, None), [Cause::BlockOwnerConflict]);
+        assert_eq!(causes(None, None, None), [Cause::StaleBlackhole]);
+    }
+
+    #[test]
+    fn a_borrowed_address_needs_a_route_of_its_own() {
+        assert_eq!(causes(Some("here"), Some("10.244.5.40"), None), [Cause::BorrowedAddress]);
+        assert_eq!(causes(Some("here"), Some("10.244.5.40"), Some("10.244.5.40/32")), []);
+        assert_eq!(causes(Some("here"), Some("10.244.6.40"), None), []);
+    }
+}

@@ -15,7 +15,7 @@ use crate::{
         rows::{Role, Row, Traffic},
     },
     report::document::{EvidenceSource, Finding, Severity, SubjectKind},
-    sample::{Link, Part, PodInterface},
+    sample::{Link, NeighbourState, Part, PodInterface},
 };
 
 /// The pods that were looked into, by the device on this side.
@@ -42,7 +42,8 @@ pub fn judge(model: &Model<'_>, rows: &[Row<'_>]) -> Vec<Fault> {
         let Some(device) = model.pod_link_of(row.route).and_then(|link| model.link(link)) else { continue };
         let found = without_carrier(model, row, device)
             .or_else(|| of_another_pod(model, &inside, row, device))
-            .or_else(|| address_of_the_node(model, row));
+            .or_else(|| address_of_the_node(model, row))
+            .or_else(|| silent(model, row, device));
         faults.extend(found.map(|finding| Fault::of_row(place, finding)));
     }
     faults.extend(without_route(model, &inside).map(Fault::of_no_row));
@@ -90,6 +91,26 @@ fn of_another_pod(model: &Model<'_>, inside: &Inside<'_>, row: &Row<'_>, device:
             ),
         );
     Some(finding)
+}
+
+/// A pod that runs answers ARP; one whose end is down, or that is gone from behind this device, does not.
+fn silent(model: &Model<'_>, row: &Row<'_>, device: &Link) -> Option<Finding> {
+    let address = address_of(row);
+    let mut entries = model.sample.neighbours.iter();
+    let is_failed = entries.any(|entry| {
+        entry.link == device.index && entry.address == address && entry.state == NeighbourState::Failed
+    });
+    (is_failed && !row.shadowed).then(|| {
+        link_down(
+            model,
+            address,
+            device,
+            "is up, yet the pod does not answer ARP: its end is down, or it lives elsewhere",
+        )
+        .inferred()
+        .with(EvidenceSource::Neighbour, format!("{address} dev {} is failed", device.name))
+        .with(EvidenceSource::Route, route_words(model, row.route))
+    })
 }
 
 /// The table of local addresses comes first, so the pod's row is never reached.
