@@ -73,8 +73,11 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }
 
+/// What aya says of the memory limit before Linux 5.11 comes back as the error of whatever needs the memory.
+const LOGGED: &str = "warn,aya::sys::bpf=error";
+
 fn start_logging() {
-    let filter = EnvFilter::try_from_env("CALIPROBE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_env("CALIPROBE_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
