@@ -14,12 +14,14 @@ pub mod netfilter;
 pub mod node;
 pub mod path;
 pub mod pod;
+pub mod reverse_path;
 pub mod route_table;
 pub mod routing;
 pub mod sender;
 pub mod side_by_side;
 pub mod trail;
 pub mod tunnel;
+mod vanished;
 pub mod verdict;
 
 use serde::Serialize;

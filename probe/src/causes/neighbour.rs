@@ -15,12 +15,13 @@ use crate::{
     model::routing::{Decision, Flow, look_up},
     observation::DropSighting,
     report::document::{Direction, EvidenceSource, Stage, SubjectKind},
+    sample::{Link, NeighbourState, Route},
 };
 
 /// Judges a drop by the neighbour layer.
 pub fn failed(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Option<Located> {
     if let Some((_, node)) = drop.outer {
-        return next_hop_silent(case, direction, drop, node);
+        return next_hop_silent(case, direction, node, Some(drop));
     }
     let flow = routing::flow(case, direction, drop.mark)?;
     let Decision::Route { route, hops } = look_up(case.model, &flow) else { return None };
@@ -28,39 +29,77 @@ pub fn failed(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Opt
         .link
         .filter(|link| hops.iter().any(|hop| hop.link == Some(*link)))
         .or_else(|| hops.first().and_then(|hop| hop.link))?;
-    let device = case.link(out)?;
+    waited_in_vain(case, direction, flow.destination, route, case.link(out)?, Some(drop))
+}
+
+/// Judges a packet that came in and did not leave, by the state of the neighbour that it had to wait for.
+pub fn unanswered(case: &Case<'_>, direction: Direction) -> Option<Located> {
+    let flow = routing::flow(case, direction, 0)?;
+    let Decision::Route { route, hops } = look_up(case.model, &flow) else { return None };
+    let hop = hops.first()?;
+    let device = case.link(hop.link?)?;
+    let silent = is_silent(case, device.index, hop.gateway.unwrap_or(flow.destination));
+    (silent || !device.carrier).then_some(())?;
+    waited_in_vain(case, direction, flow.destination, route, device, None)
+}
+
+/// Judges a packet that entered `tunl0` and did not leave by a NIC, in the same way.
+pub fn next_hop_unanswered(case: &Case<'_>, direction: Direction) -> Option<Located> {
+    let node = case.model.tunnel_next_hop(routing::flow(case, direction, 0)?.destination)?;
+    let Decision::Route { hops, .. } = look_up(case.model, &outer_flow(node)) else { return None };
+    let hop = hops.first()?;
+    is_silent(case, hop.link?, hop.gateway.unwrap_or(node)).then_some(())?;
+    next_hop_silent(case, direction, node, None)
+}
+
+/// Whether an address was asked for by ARP, and has not answered.
+fn is_silent(case: &Case<'_>, link: u32, address: Ipv4Addr) -> bool {
+    let state = neighbour_state(case, link, address);
+    matches!(state, Some(NeighbourState::Failed | NeighbourState::Incomplete))
+}
+
+fn waited_in_vain(
+    case: &Case<'_>,
+    direction: Direction,
+    destination: Ipv4Addr,
+    route: &Route,
+    device: &Link,
+    drop: Option<&DropSighting>,
+) -> Option<Located> {
     match DeviceRole::of(device) {
-        DeviceRole::Pod => Some(pod::does_not_answer_arp(case, direction, flow.destination, device, drop)),
+        DeviceRole::Pod => Some(pod::does_not_answer_arp(case, direction, destination, device, drop)),
         DeviceRole::Wire => {
-            let pool = case.model.pool_of(flow.destination)?;
-            if pool.cidr.contains(&route.destination) {
-                routing::wrong_route(case, direction, flow.destination, route, device).map(|located| {
-                    Located { finding: located.finding.with_all(drop_evidence(case, Some(drop))), ..located }
-                })
-            } else {
-                None
-            }
+            let pool = case.model.pool_of(destination)?;
+            pool.cidr.contains(&route.destination).then_some(())?;
+            let located = routing::wrong_route(case, direction, destination, route, device)?;
+            let finding = located.finding.with_all(drop_evidence(case, drop));
+            Some(Located { finding, ..located })
         }
         DeviceRole::Tunnel => None,
     }
+}
+
+/// The look-up of the encapsulated packet: local output, no input device, mark 0 (`net/ipv4/ip_tunnel.c`).
+pub fn outer_flow(node: Ipv4Addr) -> Flow {
+    Flow { source: None, destination: node, input_link: None, mark: 0, tos: 0 }
 }
 
 /// The node that the tunnel sends to, or the router on the way to it, is silent.
 fn next_hop_silent(
     case: &Case<'_>,
     direction: Direction,
-    drop: &DropSighting,
     node: Ipv4Addr,
+    drop: Option<&DropSighting>,
 ) -> Option<Located> {
-    let outer = Flow { source: None, destination: node, input_link: None, mark: 0, tos: 0 };
-    let Decision::Route { route, hops } = look_up(case.model, &outer) else { return None };
+    let Decision::Route { route, hops } = look_up(case.model, &outer_flow(node)) else { return None };
+    let destination = routing::flow(case, direction, 0)?.destination;
     let hop = hops.first()?;
     let device = case.link(hop.link?)?;
     let asked = hop.gateway.unwrap_or(node);
-    let block = case.block_of(drop.packet.destination);
-    let evidence = drop_evidence(case, Some(drop));
+    let block = case.block_of(destination);
+    let evidence = drop_evidence(case, drop);
     let place = case.place(direction, Stage::Neighbour, Some(device.name.clone()));
-    let shared_out = case.model.remote_block(drop.packet.destination).and_then(|remote| {
+    let shared_out = case.model.remote_block(destination).and_then(|remote| {
         let finding = blocks::shared_out(case.model, remote.route)?;
         Some(finding.with(EvidenceSource::Route, format!("this pair of addresses takes {node}")))
     });
@@ -90,7 +129,7 @@ fn next_hop_silent(
             format!("{asked} dev {} is {state:?}", device.name).to_lowercase(),
         );
     }
-    if let Some(block) = case.model.remote_block(drop.packet.destination) {
+    if let Some(block) = case.model.remote_block(destination) {
         found = found.with(EvidenceSource::Route, route_words(case.model, block.route));
     }
     found = found.with(EvidenceSource::Route, route_words(case.model, route));

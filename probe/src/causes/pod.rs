@@ -127,14 +127,14 @@ pub fn does_not_answer_arp(
     direction: Direction,
     address: Ipv4Addr,
     device: &Link,
-    drop: &DropSighting,
+    drop: Option<&DropSighting>,
 ) -> Located {
     let inside = case.before.pod_interfaces.iter().find(|interface| interface.link == device.index);
     let down = !device.up || !device.carrier || inside.is_some_and(|interface| !interface.up);
     if down {
         return Located {
             finding: link_down(case.model, address, device, link_state(device, inside))
-                .with_all(drop_evidence(case, Some(drop))),
+                .with_all(drop_evidence(case, drop)),
             place: case.place(direction, Stage::PodLink, Some(device.name.clone())),
         };
     }
@@ -183,7 +183,7 @@ pub fn does_not_answer_arp(
         found = found.with(EvidenceSource::Neighbour, text);
     }
     let stage = if found.cause == Cause::StalePodRoute { Stage::Neighbour } else { Stage::PodLink };
-    let finding = found.with_all(drop_evidence(case, Some(drop))).cure(
+    let finding = found.with_all(drop_evidence(case, drop)).cure(
         "kubectl",
         format!(
             "kubectl -n kube-system delete pod -l k8s-app=calico-node --field-selector spec.nodeName={}   # Felix writes pod routes at its start",

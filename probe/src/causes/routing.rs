@@ -1,5 +1,4 @@
-//! Packets lost at this node's route look-up: no route, a blackhole, a wrong route, forwarding off, the
-//! reverse-path filter. A packet that left by a wrong route is lost here too, though nothing dropped it.
+//! Packets lost at this node's route look-up: no route, a blackhole, a wrong route, forwarding off. A packet that left by a wrong route is lost here too, though nothing dropped it.
 
 use std::{fmt::Write as _, net::Ipv4Addr};
 
@@ -67,14 +66,17 @@ pub fn refused(case: &Case<'_>, direction: Direction, drop: Option<&DropSighting
     let decision = look_up(case.model, &flow);
     match decision {
         Decision::Route { route, .. } => match route.kind {
-            RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit => {
-                refusing_route(case, direction, &flow, route, drop)
-            }
+            kind if refuses(kind) => refusing_route(case, direction, &flow, route, drop),
             _ => None,
         },
         Decision::NoRoute => Some(no_route(case, direction, &flow, drop)),
         Decision::Rule { .. } | Decision::Undecided { .. } => None,
     }
+}
+
+/// Whether a route of this type ends the packet.
+pub fn refuses(kind: RouteKind) -> bool {
+    matches!(kind, RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit)
 }
 
 /// Forwarding is off where a packet comes in.
@@ -264,64 +266,6 @@ pub fn overlap_cure(route: &Route, left_by: &Link) -> String {
         Some(id) if left_by.kind.as_deref() == Some("bridge") => format!("docker network rm {id}"),
         _ => format!("ip route del {} dev {}{}", route.destination, left_by.name, table_and_metric(route)),
     }
-}
-
-/// Judges a drop by the reverse-path filter.
-pub fn reverse_path(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Option<Located> {
-    if let Some(located) = conflict::of_source(case, direction, drop) {
-        return Some(located);
-    }
-    if drop.reason.as_deref().is_some_and(|reason| reason != "IP_RPFILTER") {
-        return None;
-    }
-    let input = case.link(drop.link.or(Some(drop.ingress_link))?)?;
-    let source = drop.packet.source;
-    let interfaces = &case.before.sysctls.interfaces;
-    let value = |name: &str| interfaces.get(name).and_then(|values| values.rp_filter);
-    let effective = value("all").max(value(&input.name));
-    let mode = match effective {
-        Some(1) => "strict",
-        Some(2) => "loose",
-        _ if drop.reason.as_deref() == Some("IP_RPFILTER") => "on",
-        _ => return None,
-    };
-    let setting = format!("net.ipv4.conf.{}.rp_filter", input.name);
-    let back = Flow {
-        source: Some(drop.packet.destination),
-        destination: source,
-        input_link: None,
-        mark: 0,
-        tos: 0,
-    };
-    let way_back = match look_up(case.model, &back) {
-        Decision::Route { route, .. } => {
-            format!("the way back to {source} is {}", route_words(case.model, route))
-        }
-        Decision::NoRoute => format!("there is no way back to {source}"),
-        Decision::Rule { .. } => format!("a rule refuses the way back to {source}"),
-        Decision::Undecided { why } => format!("the way back to {source} is undecided: {why}"),
-    };
-    let mut finding = finding(
-        Cause::RpFilter,
-        SubjectKind::Sysctl,
-        &setting,
-        format!("the {mode} reverse-path filter of {} drops packets from {source}", input.name),
-    );
-    for name in ["all", input.name.as_str()] {
-        if let Some(value) = value(name) {
-            finding =
-                finding.with(EvidenceSource::Sysctl, format!("net.ipv4.conf.{name}.rp_filter = {value}"));
-        }
-    }
-    finding = finding.with(EvidenceSource::Route, way_back).with_all(drop_evidence(case, Some(drop)));
-    if let Some(rise) = case.counter_rise("TcpExt.IPReversePathFilter").filter(|rise| *rise > 0) {
-        finding = finding.with(EvidenceSource::Counter, format!("TcpExt.IPReversePathFilter rose by {rise}"));
-    }
-    let culprit = if value("all") >= value(&input.name) { "all" } else { input.name.as_str() };
-    let finding = finding
-        .confirm(&case.node, format!("ip route get {source}   # must leave by {}", input.name))
-        .cure(&case.node, format!("sysctl -w net.ipv4.conf.{culprit}.rp_filter=0"));
-    Some(Located { finding, place: case.place(direction, Stage::Routing, Some(input.name.clone())) })
 }
 
 /// What the drop events of one kind say, as evidence.

@@ -5,13 +5,14 @@ use std::net::Ipv4Addr;
 use super::{
     Cause,
     case::{Case, Located, Sender, finding},
+    neighbour::outer_flow,
     route_table::next_hops,
     routing::{self, drop_evidence, route_words},
 };
 use crate::{
     model::{
         Model,
-        routing::{Decision, Flow, look_up},
+        routing::{Decision, look_up},
     },
     observation::DropSighting,
     report::document::{Direction, Evidence, EvidenceSource, Finding, Point, Stage, SubjectKind},
@@ -71,22 +72,23 @@ pub fn fault(model: &Model<'_>) -> Option<Finding> {
 
 /// Judges a packet that reached `tunl0` and was freed by the tunnel driver.
 #[must_use]
-pub fn entry(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Option<Located> {
-    let destination = drop.packet.destination;
+pub fn entry(case: &Case<'_>, direction: Direction, drop: Option<&DropSighting>) -> Option<Located> {
+    let destination = routing::flow(case, direction, 0)?.destination;
     let place = || case.place(direction, Stage::Tunnel, Some(TUNNEL.to_owned()));
     let Some(node) = case.model.tunnel_next_hop(destination) else {
         let finding = without_next_hop(case, direction, drop)?;
         return Some(Located { finding, place: place() });
     };
-    // net/ipv4/ip_tunnel.c looks the outer destination up as local output: no input device, mark 0.
-    let outer = Flow { source: None, destination: node, input_link: None, mark: 0, tos: 0 };
-    match look_up(case.model, &outer) {
+    match look_up(case.model, &outer_flow(node)) {
         Decision::NoRoute => {
-            Some(Located { finding: no_underlay_route(case, node, None, drop), place: place() })
+            Some(Located { finding: no_underlay_route(case, node, destination, None, drop), place: place() })
         }
         Decision::Route { route, .. } if route.hops.is_empty() => {
             let words = route_words(case.model, route);
-            Some(Located { finding: no_underlay_route(case, node, Some(words), drop), place: place() })
+            Some(Located {
+                finding: no_underlay_route(case, node, destination, Some(words), drop),
+                place: place(),
+            })
         }
         Decision::Route { route, hops }
             if hops.iter().any(|hop| hop.link.is_some_and(|link| is_tunnel(case, link))) =>
@@ -99,7 +101,7 @@ pub fn entry(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Opti
                 format!("the route to node {node} leads into tunl0 again"),
             )
             .with(EvidenceSource::Route, words.clone())
-            .with_all(drop_evidence(case, Some(drop)));
+            .with_all(drop_evidence(case, drop));
             finding = finding.with_all(collisions(case));
             let finding = finding.confirm(&case.node, format!("ip route get {node}"));
             Some(Located { finding, place: place() })
@@ -109,13 +111,13 @@ pub fn entry(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Opti
 }
 
 /// The tunnel takes the packet's own destination as the outer one, and so leads into itself.
-fn without_next_hop(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Option<Finding> {
-    let flow = routing::flow(case, direction, drop.mark)?;
+fn without_next_hop(case: &Case<'_>, direction: Direction, drop: Option<&DropSighting>) -> Option<Finding> {
+    let flow = routing::flow(case, direction, drop.map_or(0, |drop| drop.mark))?;
     let Decision::Route { route, hops } = look_up(case.model, &flow) else { return None };
     let into_itself =
         hops.iter().any(|hop| hop.gateway.is_none() && hop.link.is_some_and(|link| is_tunnel(case, link)));
     let found = into_itself.then(|| next_hops::into_itself(case.model, route))?;
-    Some(found.with_all(drop_evidence(case, Some(drop))).with_all(collisions(case)))
+    Some(found.with_all(drop_evidence(case, drop)).with_all(collisions(case)))
 }
 
 fn collisions(case: &Case<'_>) -> Option<Evidence> {
@@ -155,16 +157,22 @@ fn is_tunnel(case: &Case<'_>, link: u32) -> bool {
     case.link(link).is_some_and(|link| link.name == TUNNEL)
 }
 
-fn no_underlay_route(case: &Case<'_>, node: Ipv4Addr, words: Option<String>, drop: &DropSighting) -> Finding {
+fn no_underlay_route(
+    case: &Case<'_>,
+    node: Ipv4Addr,
+    destination: Ipv4Addr,
+    words: Option<String>,
+    drop: Option<&DropSighting>,
+) -> Finding {
     let text = words.unwrap_or_else(|| format!("no route of this node covers {node}"));
     let mut finding = finding(
         Cause::UnderlayRouteMissing,
         SubjectKind::Peer,
         node.to_string(),
-        format!("no route to node {node}, the next hop of block {}", case.block_of(drop.packet.destination)),
+        format!("no route to node {node}, the next hop of block {}", case.block_of(destination)),
     )
     .with(EvidenceSource::Route, text)
-    .with_all(drop_evidence(case, Some(drop)));
+    .with_all(drop_evidence(case, drop));
     if let Some(rise) =
         case.link_rise(TUNNEL, |link| link.statistics.tx_carrier_errors).filter(|rise| *rise > 0)
     {

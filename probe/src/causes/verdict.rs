@@ -12,10 +12,9 @@ use super::{
     kernel_route::{self, Agreement},
     misdirected, neighbour, netfilter,
     path::first_missing,
-    pod, routing, sender, tunnel,
+    pod, reverse_path, routing, sender, tunnel, vanished,
 };
 use crate::{
-    model::routing::{Decision, look_up},
     observation::DropSighting,
     report::document::{
         Certainty, Direction, EvidenceSource, Finding, Next, NotSeen, Place, Point, Stage, Verdict,
@@ -242,11 +241,11 @@ fn locate(case: &Case<'_>, lost: &BTreeSet<u16>) -> Ending {
 /// Judges a visible drop on this node.
 fn dropped(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Ending {
     let located = match DropKind::of(drop) {
-        DropKind::ReversePath => routing::reverse_path(case, direction, drop),
+        DropKind::ReversePath => reverse_path::dropped(case, direction, drop),
         DropKind::RouteLookUp => routing::refused(case, direction, Some(drop)),
         DropKind::Netfilter(hook) => netfilter::dropped(case, direction, hook, drop),
         DropKind::Neighbour | DropKind::Device => neighbour::failed(case, direction, drop),
-        DropKind::TunnelEntry => tunnel::entry(case, direction, drop),
+        DropKind::TunnelEntry => tunnel::entry(case, direction, Some(drop)),
         DropKind::TunnelReceive => tunnel::down_for_arrivals(case, direction),
         DropKind::Socket | DropKind::Other => None,
     };
@@ -315,9 +314,9 @@ fn ended_without_drop(case: &Case<'_>, direction: Direction, lost: &BTreeSet<u16
             place: None,
             seen: format!("nothing from {} arrived here encapsulated", routing::sender_words(&case.sender)),
         },
-        Point::FromTunnel => vanished_at_decapsulation(case, direction),
-        Point::ToWire => vanished_in_tunnel(case, direction),
-        Point::ToTunnel | Point::ToPod | Point::Bare => vanished_in_routing(case, direction),
+        Point::FromTunnel => vanished::at_decapsulation(case, direction),
+        Point::ToWire => vanished::in_tunnel(case, direction),
+        Point::ToTunnel | Point::ToPod | Point::Bare => vanished::in_routing(case, direction),
     })
 }
 
@@ -327,39 +326,4 @@ fn target_silent(case: &Case<'_>) -> Option<Ending> {
     let device = case.link(step.link)?;
     let refusal = case.trail.drop_in_pod(Direction::Forward);
     Some(Ending::Located(pod::silent(case, Direction::Forward, device, refusal)))
-}
-
-fn vanished_in_routing(case: &Case<'_>, direction: Direction) -> Ending {
-    if let Some(located) = routing::refused(case, direction, None) {
-        return Ending::Located(Located {
-            finding: Finding { certainty: Certainty::Inferred, ..located.finding },
-            ..located
-        });
-    }
-    let what = match routing::flow(case, direction, 0).map(|flow| look_up(case.model, &flow)) {
-        Some(Decision::Route { route, .. }) => {
-            format!("the route is {}, and no drop was seen", routing::route_words(case.model, route))
-        }
-        Some(Decision::Undecided { why }) => format!("the look-up is undecided: {why}"),
-        Some(Decision::Rule { .. }) => "a routing rule refuses it".to_owned(),
-        Some(Decision::NoRoute) | None => "no drop was seen".to_owned(),
-    };
-    Ending::Unknown { place: Some(case.place(direction, Stage::Routing, None)), seen: what }
-}
-
-fn vanished_in_tunnel(case: &Case<'_>, direction: Direction) -> Ending {
-    Ending::Unknown {
-        place: Some(case.place(direction, Stage::Tunnel, Some(tunnel::TUNNEL.to_owned()))),
-        seen: "it entered tunl0, did not leave by a NIC, and no drop was seen".to_owned(),
-    }
-}
-
-fn vanished_at_decapsulation(case: &Case<'_>, direction: Direction) -> Ending {
-    match tunnel::down_for_arrivals(case, direction) {
-        Some(located) => Ending::Located(located),
-        None => Ending::Unknown {
-            place: Some(case.place(direction, Stage::Decap, None)),
-            seen: "it arrived encapsulated, tunl0 did not give it out, and no drop was seen".to_owned(),
-        },
-    }
 }
