@@ -24,6 +24,9 @@ pub struct LabArguments {
     /// Name the scenarios that come with caliprobe
     #[arg(long, conflicts_with = "files")]
     list: bool,
+    /// Ask `diagnose` to do without eBPF: it may say less, and nothing else; other scenarios are skipped
+    #[arg(long, conflicts_with_all = ["shell", "list"])]
+    without_bpf: bool,
     /// Scenario files, from anywhere
     #[arg(value_name = "FILE", required_unless_present_any = ["shell", "list"])]
     files: Vec<PathBuf>,
@@ -53,7 +56,9 @@ pub fn run(arguments: &LabArguments) -> Result<ExitCode> {
     let mut worst = 0;
     for series in series {
         let kernel = Kernel::obtain(&cache, series)?;
-        worst = worst.max(run_scenarios(&kernel, &programs, &arguments.files, &mut io::stdout())?);
+        let scenarios =
+            Scenarios { programs: &programs, files: &arguments.files, without_bpf: arguments.without_bpf };
+        worst = worst.max(scenarios.run(&kernel, &mut io::stdout())?);
     }
     Ok(exit_code(worst))
 }
@@ -65,25 +70,35 @@ pub struct Programs {
     pub bird: PathBuf,
 }
 
-/// Runs the scenarios in one guest; the exit code is that of `caliprobe-lab run`.
-pub fn run_scenarios(
-    kernel: &Kernel,
-    programs: &Programs,
-    files: &[PathBuf],
-    stdout: &mut (dyn io::Write + Send),
-) -> Result<i32> {
-    let Programs { binaries, bird } = programs;
-    let mut command: Vec<OsString> = vec![binaries.lab.clone().into(), "run".into()];
-    command.extend(["--caliprobe".into(), binaries.caliprobe.clone().into()]);
-    command.extend(["--bird".into(), bird.clone().into()]);
-    command.extend(["--kernel-label".into(), kernel.series.name().into()]);
-    for file in files {
-        let file = file.canonicalize().with_context(|| format!("no such scenario: {}", file.display()))?;
-        command.push(file.into());
+/// Scenario files, and what they are run with.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenarios<'a> {
+    pub programs: &'a Programs,
+    pub files: &'a [PathBuf],
+    /// Whether `diagnose` is asked to do without eBPF.
+    pub without_bpf: bool,
+}
+
+impl Scenarios<'_> {
+    /// Runs them in one guest; the exit code is that of `caliprobe-lab run`.
+    pub fn run(self, kernel: &Kernel, stdout: &mut (dyn io::Write + Send)) -> Result<i32> {
+        let Programs { binaries, bird } = self.programs;
+        let mut command: Vec<OsString> = vec![binaries.lab.clone().into(), "run".into()];
+        command.extend(["--caliprobe".into(), binaries.caliprobe.clone().into()]);
+        command.extend(["--bird".into(), bird.clone().into()]);
+        command.extend(["--kernel-label".into(), kernel.series.name().into()]);
+        if self.without_bpf {
+            command.push("--without-bpf".into());
+        }
+        for file in self.files {
+            let file =
+                file.canonicalize().with_context(|| format!("no such scenario: {}", file.display()))?;
+            command.push(file.into());
+        }
+        let scenarios = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
+        let time_limit = GUEST.min(BOOT + SCENARIO * scenarios);
+        Guest { kernel, time_limit }.run(&command, stdout)
     }
-    let scenarios = u32::try_from(files.len()).unwrap_or(u32::MAX);
-    let time_limit = GUEST.min(BOOT + SCENARIO * scenarios);
-    Guest { kernel, time_limit }.run(&command, stdout)
 }
 
 pub fn exit_code(code: i32) -> ExitCode {

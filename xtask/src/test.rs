@@ -16,14 +16,14 @@ use crate::{
     command,
     counts::{Counting, Counts},
     kernels::{Kernel, Series},
-    lab::{self, Programs},
+    lab::{self, Programs, Scenarios},
     setup,
     tools::Toolchain,
 };
 
 #[derive(Args)]
 pub struct TestArguments {
-    /// Run the scenarios on 5.10 and on the newest kernel too
+    /// Run the scenarios on 5.10 and on the newest kernel too, and each once more without eBPF
     #[arg(long)]
     full: bool,
 }
@@ -43,7 +43,12 @@ pub fn run(arguments: &TestArguments) -> Result<ExitCode> {
             println!("== build: {} s", build.elapsed().as_secs());
             rings.run("tests of the workspace", workspace);
             for kernel in &kernels {
-                rings.run(&format!("scenarios on {}", kernel.release), || scenarios(kernel, &programs));
+                let release = &kernel.release;
+                rings.run(&format!("scenarios on {release}"), || scenarios(kernel, &programs, false));
+                if arguments.full {
+                    let name = format!("scenarios on {release} without eBPF");
+                    rings.run(&name, || scenarios(kernel, &programs, true));
+                }
             }
         }
         Err(error) => rings.run("build", || Err(error)),
@@ -122,10 +127,11 @@ fn workspace() -> Result<Counts> {
     outcome(counting.counts(), status.success())
 }
 
-fn scenarios(kernel: &Kernel, programs: &Programs) -> Result<Counts> {
+fn scenarios(kernel: &Kernel, programs: &Programs, without_bpf: bool) -> Result<Counts> {
     let files = lab::scenarios()?;
     let mut counting = Counting::new(io::stdout(), Counts::of_lab);
-    let code = lab::run_scenarios(kernel, programs, &files, &mut counting)?;
+    let scenarios = Scenarios { programs, files: &files, without_bpf };
+    let code = scenarios.run(kernel, &mut counting)?;
     outcome(counting.counts(), code == 0)
 }
 
