@@ -243,7 +243,7 @@ fn dropped(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Ending
     let located = match DropKind::of(drop) {
         DropKind::ReversePath => reverse_path::dropped(case, direction, drop),
         DropKind::RouteLookUp => routing::refused(case, direction, Some(drop)),
-        DropKind::Netfilter(hook) => netfilter::dropped(case, direction, hook, drop),
+        DropKind::Netfilter(hook) => return netfilter::dropped(case, direction, hook, drop),
         DropKind::Neighbour | DropKind::Device => neighbour::failed(case, direction, drop),
         DropKind::TunnelEntry => tunnel::entry(case, direction, Some(drop)),
         DropKind::TunnelReceive => tunnel::down_for_arrivals(case, direction),
@@ -257,10 +257,7 @@ fn dropped(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Ending
                 stage_of(DropKind::of(drop)),
                 drop.link.map(|link| case.link_name(link)),
             )),
-            seen: match DropKind::of(drop) {
-                DropKind::Netfilter(hook) => netfilter::refused_by_a_rule(case, hook, drop),
-                _ => format!("{}; routes and settings do not explain it", describe(drop)),
-            },
+            seen: format!("{}; routes and settings do not explain it", describe(drop)),
         },
     }
 }

@@ -96,6 +96,7 @@ async fn standing(args: &CheckArgs, global: &Global) -> anyhow::Result<CheckDocu
 async fn look(global: &Global) -> anyhow::Result<Sample> {
     let mut sample = look::live(global).await?.sample;
     sources::gather_control_plane(&global.sources(), &mut sample).await;
+    sources::gather_rules(&global.sources(), &mut sample);
     Ok(sample)
 }
 

@@ -49,6 +49,7 @@ pub async fn run(args: &DiagnoseArgs, global: &Global) -> anyhow::Result<Exit> {
     let mut sample = sources::gather(&options).await.context("cannot read this node's network state")?;
     let question = endpoints::resolve(&sample, &target, from.as_ref(), args.passive)?;
     sample.pod_interfaces = pod_interfaces::look_into(&sample, &question, global);
+    sources::gather_rules(&options, &mut sample);
     let before = sample;
     let model = Model::new(&before);
 
@@ -57,7 +58,8 @@ pub async fn run(args: &DiagnoseArgs, global: &Global) -> anyhow::Result<Exit> {
     } else {
         probe(args, global, &before, &model, &question).await?
     };
-    let after = sources::gather(&options).await.context("cannot read this node's network state again")?;
+    let mut after = sources::gather(&options).await.context("cannot read this node's network state again")?;
+    sources::gather_rules(&options, &mut after);
     if !args.passive {
         observed.kernel_routes = kernel_routes::ask(&question).await?;
     }

@@ -2,6 +2,7 @@
 //! socket, no clock.
 
 pub mod layout;
+pub mod netfilter;
 pub mod peers;
 pub mod pools;
 pub mod readiness;

@@ -13,6 +13,8 @@ use crate::sample::{Hop, Route, RouteKind, Rule, RuleAction, Sample};
 
 /// `RT_TABLE_MAIN`.
 const TABLE_MAIN: u32 = 254;
+/// `RT_TABLE_LOCAL`.
+const TABLE_LOCAL: u32 = 255;
 
 /// A packet as the look-up sees it. Without an input device it is one that this host sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,17 @@ impl<'a> Tables<'a> {
     pub fn default_route(&self) -> Option<&'a Route> {
         let routes = self.tables.get(&TABLE_MAIN)?.get(&Ipv4Net::default())?;
         routes.iter().copied().find(|route| route.hops.first().is_some_and(|hop| hop.link.is_some()))
+    }
+
+    /// Whether the local table is there to be asked.
+    pub fn has_local(&self) -> bool {
+        self.tables.contains_key(&TABLE_LOCAL)
+    }
+
+    /// What the local table has for an address.
+    pub fn find_local(&self, address: Ipv4Addr) -> Option<&'a Route> {
+        let flow = Flow { source: None, destination: address, input_link: None, mark: 0, tos: 0 };
+        self.find(TABLE_LOCAL, &flow).map(|(route, _)| route)
     }
 
     /// The best living route of a table.

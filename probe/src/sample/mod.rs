@@ -18,7 +18,11 @@ use serde::{Deserialize, Serialize};
 pub use calico::{CniNetwork, ContainerLog, ControlPlane, FelixReadiness, LogEntry, Process, ProcessRole};
 pub use datastore::{BlockAffinity, Datastore, DatastoreNode, DatastorePod, DatastorePool, IpipMode};
 pub use host::{ConntrackTable, HostTables, NeighbourTable, SoftnetCpu};
-pub use netfilter::{BaseChain, NetfilterHook, RuleSetBackend};
+pub use netfilter::{
+    BaseChain, Comparison, ConnectionState, DeviceMatch, End, Field, KeyPart, Member, Membership,
+    NetfilterHook, NetfilterRule, RuleChain, RuleFamily, RulePart, RuleSetBackend, RuleSetMembers, RuleSets,
+    RuleTable, SetName, Side, Verdict,
+};
 pub use routing_daemon::{BgpSession, Bird, BirdRoute, PeerKind};
 
 /// The version of this format. Fields may be added without a new version.
@@ -46,6 +50,15 @@ impl<T> Fact<T> {
         match self {
             Self::Known(_) => None,
             Self::Absent(why) => Some(why),
+        }
+    }
+
+    /// The value from elsewhere where this fact is absent; its reason stays where that has none either.
+    #[must_use]
+    pub fn or_else(self, other: impl FnOnce() -> Option<T>) -> Self {
+        match self {
+            Self::Absent(why) => other().map_or(Self::Absent(why), Self::Known),
+            known @ Self::Known(_) => known,
         }
     }
 
@@ -82,9 +95,9 @@ pub struct Sample {
     /// Pool CIDRs and node addresses, as Felix keeps them in sets.
     #[serde(default)]
     pub sets: FelixSets,
-    /// Base chains of every IPv4 rule set in the kernel.
+    /// Rules of netfilter, where a command needs them.
     #[serde(default)]
-    pub base_chains: Fact<Vec<BaseChain>>,
+    pub rule_sets: Fact<RuleSets>,
     /// Results that the container runtime cached for the pods that it set up.
     #[serde(default)]
     pub cni_results: Fact<Vec<CniResult>>,

@@ -75,7 +75,6 @@ pub async fn gather(options: &GatherOptions) -> anyhow::Result<Sample> {
         sysctls,
         bird_pools,
         sets,
-        base_chains: Fact::from_result(netfilter::read(root)),
         cni_results: Fact::from_result(cni::read(root)),
         pod_interfaces: Vec::new(),
         counters: counters::read(root),
@@ -94,6 +93,11 @@ fn bird_pools(root: &Path, node: &NodeIdentity, sets: &FelixSets) -> Fact<Vec<Ip
     let pools = processes::read(root, node.network_namespace)
         .and_then(|processes| bird::configuration::pools(root, &processes));
     Fact::from_result(pools)
+}
+
+/// Adds the rules of netfilter.
+pub fn gather_rules(options: &GatherOptions, sample: &mut Sample) {
+    sample.rule_sets = Fact::Known(netfilter::read(&options.root));
 }
 
 /// Adds Calico's own state, which takes as long as BIRD and Felix take to answer, up to two seconds where one hangs.

@@ -6,7 +6,10 @@ use anyhow::{Context as _, anyhow};
 use ipnet::Ipv4Net;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
-use super::raw_netlink::{DUMP, RawNetlink, attribute, attributes, put_attribute};
+use super::{
+    netfilter,
+    raw_netlink::{DUMP, RawNetlink, attribute, attributes, put_attribute},
+};
 use crate::sample::{Fact, FelixSets};
 
 /// Felix' names for the set of all pools: until and since the releases that also know other networks.
@@ -28,12 +31,19 @@ const ENTRY_ADDRESS: u16 = 1;
 const ENTRY_PREFIX_LENGTH: u16 = 3;
 const ADDRESS_IPV4: u16 = 1;
 
+/// The table that Felix keeps in its nftables mode, with sets of the same names.
+const NFT_TABLE: &str = "calico";
+
 /// Reads the three sets.
 pub fn read(root: &Path) -> FelixSets {
     let opened = open(root);
-    let set = |name: &str| match &opened {
-        Ok(netlink) => Fact::from_result(members(netlink, name)),
-        Err(error) => Fact::Absent(format!("{error:#}")),
+    let set = |name: &str| {
+        let ipset = match &opened {
+            Ok(netlink) => Fact::from_result(members(netlink, name)),
+            Err(error) => Fact::Absent(format!("{error:#}")),
+        };
+        // The reason why there is no ipset holds for every node but those in nftables mode.
+        ipset.or_else(|| netfilter::networks(root, NFT_TABLE, name).ok())
     };
     let pools = POOLS
         .map(set)

@@ -56,7 +56,7 @@ fn of_the_node(sample: &Sample, findings: &[Finding]) -> Vec<&'static str> {
         (!sample.holds(Part::LinkStates) || !sample.holds(Part::Addresses), "ip -s -d address"),
         (!sample.holds(Part::Neighbours), "ip neigh"),
         (!sample.holds(Part::Sysctls), "sysctl -a --pattern 'net.ipv4.(ip_forward|conf)'"),
-        (sample.base_chains.known().is_none(), "iptables-save -c"),
+        (sample.rule_sets.known().is_none(), "iptables-save -c"),
     ];
     for (_, command) in open.into_iter().filter(|(is_open, _)| *is_open) {
         if !commands.contains(&command) {

@@ -145,10 +145,9 @@ fn keys(part: &Part) -> Vec<String> {
         }
         Some(Reading::Rules(rules)) => rules.iter().map(|rule| rule.priority.to_string()).collect(),
         Some(Reading::Sysctls(settings)) => settings.iter().map(|(name, _)| name.clone()).collect(),
-        Some(Reading::Chains(chains)) => chains
-            .iter()
-            .map(|chain| format!("{:?} {} {}", chain.backend, chain.table, chain.chain))
-            .collect(),
+        Some(Reading::RuleSets(tables)) => {
+            tables.iter().map(|table| format!("{:?} {}", table.backend, table.name)).collect()
+        }
         Some(Reading::Sets(sets)) => sets.iter().map(|(name, _)| name.clone()).collect(),
         Some(Reading::RoutingDaemon(Daemon::NotRunning(_))) => vec!["state".to_owned()],
         Some(Reading::RoutingDaemon(Daemon::Running(bird))) => {

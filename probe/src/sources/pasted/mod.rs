@@ -7,6 +7,7 @@ mod ip_link;
 mod ip_route;
 mod ip_rule;
 mod ipset;
+mod iptables_rule;
 mod iptables_save;
 mod looks;
 mod neighbours;
@@ -93,7 +94,7 @@ fn reading(section: &Section) -> (Option<Reading>, Vec<Unreadable>) {
             (Some(Reading::Rules(rules)), unreadable)
         }
         Output::Sysctl => plain(Reading::Sysctls(sysctl::read(lines))),
-        Output::IptablesSave => plain(Reading::Chains(iptables_save::read(lines))),
+        Output::IptablesSave => plain(Reading::RuleSets(iptables_save::read(lines))),
         Output::Ipset => plain(Reading::Sets(ipset::read(lines))),
         Output::NodeStatus => {
             let (daemon, unreadable) = node_status::read(lines);

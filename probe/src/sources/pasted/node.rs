@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     sample::{
-        Address, BaseChain, Bird, ConntrackTable, ControlPlane, FORMAT_VERSION, Fact, FelixSets, Hop,
-        HostTables, Neighbour, NodeIdentity, Part, Route, RouteKind, Rule, Sample, UnreadableLine,
+        Address, Bird, ConntrackTable, ControlPlane, FORMAT_VERSION, Fact, FelixSets, Hop, HostTables,
+        Neighbour, NodeIdentity, Part, Route, RouteKind, Rule, RuleSets, RuleTable, Sample, UnreadableLine,
     },
     sources::sets,
 };
@@ -38,7 +38,7 @@ pub fn sample(look: &Look) -> Sample {
         format_version: FORMAT_VERSION,
         time: Timestamp::now().to_string(),
         node: identity(look),
-        base_chains: unshown("iptables-save"),
+        rule_sets: unshown("iptables-save"),
         cni_results: unshown("kubectl get pods -A -o wide"),
         bird: unshown("calicoctl node status"),
         control_plane: control_plane(),
@@ -179,12 +179,12 @@ fn neighbours(look: &Look, devices: &mut Devices) -> Vec<Neighbour> {
 }
 
 fn enter_facts(look: &Look, sample: &mut Sample) {
-    let mut chains: Vec<BaseChain> = Vec::new();
+    let mut tables: Vec<RuleTable> = Vec::new();
     let mut rules: Vec<Rule> = Vec::new();
     for reading in readings(look) {
         match reading {
             Reading::Rules(more) => rules.extend(more.iter().cloned()),
-            Reading::Chains(more) => chains.extend(more.iter().cloned()),
+            Reading::RuleSets(more) => tables.extend(more.iter().cloned()),
             Reading::Sysctls(settings) => {
                 for (name, value) in settings {
                     enter_setting(sample, name, value);
@@ -200,8 +200,10 @@ fn enter_facts(look: &Look, sample: &mut Sample) {
         }
     }
     sample.rules = rules;
-    if !chains.is_empty() {
-        sample.base_chains = Fact::Known(chains);
+    if !tables.is_empty() {
+        // Whether there are rules of the other kind, iptables-save does not say.
+        let missed = vec!["rules that were not pasted".to_owned()];
+        sample.rule_sets = Fact::Known(RuleSets { tables, missed, ..RuleSets::default() });
     }
     enter_conntrack(look, sample);
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 
-use crate::sample::{BaseChain, Bird, Link, NeighbourState, Part, Route, Rule};
+use crate::sample::{Bird, Link, NeighbourState, Part, Route, Rule, RuleTable};
 
 /// Something that was recognised and could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +74,8 @@ pub enum Reading {
     Rules(Vec<Rule>),
     /// Names and values.
     Sysctls(Vec<(String, String)>),
-    Chains(Vec<BaseChain>),
+    /// Tables of netfilter.
+    RuleSets(Vec<RuleTable>),
     Sets(Vec<(String, Vec<Ipv4Net>)>),
     RoutingDaemon(Daemon),
 }
@@ -96,7 +97,7 @@ impl Reading {
             Self::Neighbours(rows) => rows.is_empty(),
             Self::Rules(rules) => rules.is_empty(),
             Self::Sysctls(settings) => settings.is_empty(),
-            Self::Chains(chains) => chains.is_empty(),
+            Self::RuleSets(tables) => tables.is_empty(),
             Self::Sets(sets) => sets.is_empty(),
             Self::RoutingDaemon(_) => false,
         }
