@@ -28,13 +28,19 @@ pub struct Scenario {
     pub cluster: Variant,
     /// The node on which caliprobe runs.
     pub on: String,
-    /// Which end of the path the fault is at, for the table of causes.
+    /// Where on the path its fault lies, for the table of causes.
     #[serde(default)]
     pub fault: Option<Fault>,
+    /// Whether it is run on every kernel whenever all tests are; the others are where asked for.
+    #[serde(default, rename = "short")]
+    _short: bool,
     /// Shell commands by machine (a node, a pod or the router), run before caliprobe. Where they break nothing the
     /// table is named `prepare`.
     #[serde(default, rename = "break", alias = "prepare")]
     pub breaks: BTreeMap<String, Commands>,
+    /// Settings of the kernel that no machine has for itself, such as the size of tables, set after `break`.
+    #[serde(default)]
+    pub kernel: BTreeMap<String, String>,
     /// Shell scripts by machine that run beside caliprobe; each must print a line once its traffic flows.
     #[serde(default)]
     pub traffic: BTreeMap<String, Commands>,
@@ -60,6 +66,8 @@ pub enum Fault {
     Receiver,
     /// On the answers' way back.
     Return,
+    /// A state of the node, which no packet needs to meet.
+    Node,
 }
 
 /// One shell command, or several.

@@ -11,6 +11,8 @@ use crate::{
     cache::Cache,
     guest::Guest,
     kernels::{self, Kernel, Selection, Series},
+    results::{self, Reading},
+    scenarios, table,
 };
 
 #[derive(Args)]
@@ -27,8 +29,8 @@ pub struct LabArguments {
     /// Ask `diagnose` to do without eBPF: it may say less, and nothing else; other scenarios are skipped
     #[arg(long, conflicts_with_all = ["shell", "list"])]
     without_bpf: bool,
-    /// Scenario files, from anywhere
-    #[arg(value_name = "FILE", required_unless_present_any = ["shell", "list"])]
+    /// Scenario files, from anywhere; all that come with caliprobe without any
+    #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
 }
 
@@ -36,7 +38,7 @@ pub struct LabArguments {
 const BOOT: Duration = Duration::from_mins(1);
 const SCENARIO: Duration = Duration::from_mins(1);
 /// For any number of scenarios: a guest that hangs must not take a whole test run with it.
-const GUEST: Duration = Duration::from_mins(15);
+const GUEST: Duration = Duration::from_mins(45);
 const SHELL: Duration = Duration::from_hours(24);
 
 pub fn run(arguments: &LabArguments) -> Result<ExitCode> {
@@ -53,11 +55,11 @@ pub fn run(arguments: &LabArguments) -> Result<ExitCode> {
         let code = Guest { kernel: &kernel, time_limit: SHELL }.run_on_terminal(&command)?;
         return Ok(exit_code(code));
     }
+    let files = if arguments.files.is_empty() { scenarios::files(true)? } else { arguments.files.clone() };
+    let scenarios = Scenarios { programs: &programs, files: &files, without_bpf: arguments.without_bpf };
     let mut worst = 0;
     for series in series {
         let kernel = Kernel::obtain(&cache, series)?;
-        let scenarios =
-            Scenarios { programs: &programs, files: &arguments.files, without_bpf: arguments.without_bpf };
         worst = worst.max(scenarios.run(&kernel, &mut io::stdout())?);
     }
     Ok(exit_code(worst))
@@ -80,8 +82,19 @@ pub struct Scenarios<'a> {
 }
 
 impl Scenarios<'_> {
-    /// Runs them in one guest; the exit code is that of `caliprobe-lab run`.
+    /// Runs them in one guest and keeps their results; the exit code is that of `caliprobe-lab run`.
     pub fn run(self, kernel: &Kernel, stdout: &mut (dyn io::Write + Send)) -> Result<i32> {
+        let mut reading = Reading::new(stdout);
+        let scenarios = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
+        let time_limit = GUEST.min(BOOT + SCENARIO * scenarios);
+        let code = Guest { kernel, time_limit }.run(&self.command(kernel)?, &mut reading);
+        let known = scenarios::all()?;
+        let results = reading.results(&known.iter().map(|scenario| scenario.name.as_str()));
+        results::keep(&table::label(kernel.series.name(), self.without_bpf), results)?;
+        code
+    }
+
+    fn command(self, kernel: &Kernel) -> Result<Vec<OsString>> {
         let Programs { binaries, bird } = self.programs;
         let mut command: Vec<OsString> = vec![binaries.lab.clone().into(), "run".into()];
         command.extend(["--caliprobe".into(), binaries.caliprobe.clone().into()]);
@@ -95,9 +108,7 @@ impl Scenarios<'_> {
                 file.canonicalize().with_context(|| format!("no such scenario: {}", file.display()))?;
             command.push(file.into());
         }
-        let scenarios = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
-        let time_limit = GUEST.min(BOOT + SCENARIO * scenarios);
-        Guest { kernel, time_limit }.run(&command, stdout)
+        Ok(command)
     }
 }
 
@@ -106,23 +117,8 @@ pub fn exit_code(code: i32) -> ExitCode {
 }
 
 fn list() -> Result<ExitCode> {
-    for file in scenarios()? {
+    for file in scenarios::files(true)? {
         println!("{}", file.display());
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The scenario files of this checkout, in order of their names.
-pub fn scenarios() -> Result<Vec<PathBuf>> {
-    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/scenarios")).canonicalize();
-    let folder = folder.context("this checkout has no tests/scenarios")?;
-    let mut files = Vec::new();
-    for entry in folder.read_dir()? {
-        let path = entry?.path();
-        if path.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
 }

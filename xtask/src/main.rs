@@ -12,6 +12,7 @@ use crate::{
     guest::Guest,
     kernels::{Kernel, Selection, Series},
     lab::LabArguments,
+    table::TableArguments,
     test::TestArguments,
 };
 
@@ -27,7 +28,10 @@ mod demo;
 mod guest;
 mod kernels;
 mod lab;
+mod results;
+mod scenarios;
 mod setup;
+mod table;
 mod test;
 #[path = "../../probe/build/tools.rs"]
 mod tools;
@@ -53,6 +57,8 @@ enum Task {
     Bench,
     /// Runs scenario files in guests, or opens a shell in the lab's cluster
     Lab(LabArguments),
+    /// Shows every code, where its fault can lie, and what the lab said of it on each kernel
+    Table(TableArguments),
     /// Runs one command in a guest that has this machine's files, and returns its exit code
     Guest {
         #[arg(long = "kernel", value_name = "SERIES")]
@@ -86,6 +92,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Cases(arguments) => cases::run(&arguments),
         Task::Bench => bench::run(),
         Task::Lab(arguments) => lab::run(&arguments),
+        Task::Table(arguments) => table::run(&arguments),
         Task::Guest { kernels, time_limit, terminal, command } => {
             let cache = Cache::open()?;
             let mut worst = 0;

@@ -16,21 +16,21 @@ use crate::{
     command,
     counts::{Counting, Counts},
     kernels::{Kernel, Series},
-    lab::{self, Programs, Scenarios},
-    setup,
+    lab::{Programs, Scenarios},
+    scenarios, setup,
     tools::Toolchain,
 };
 
 #[derive(Args)]
 pub struct TestArguments {
-    /// Run the scenarios on 5.10 and on the newest kernel too, and each once more without eBPF
+    /// Run every scenario on every kernel, not only those that are marked `short`, and once more without eBPF
     #[arg(long)]
     full: bool,
 }
 
 pub fn run(arguments: &TestArguments) -> Result<ExitCode> {
     let start = Instant::now();
-    let kernels = setup::ensure(if arguments.full { &Series::ALL } else { &Series::USUAL })?;
+    let kernels = setup::ensure(&Series::ALL)?;
     println!("== set-up: {} s", start.elapsed().as_secs());
 
     let mut rings = Rings::default();
@@ -41,13 +41,14 @@ pub fn run(arguments: &TestArguments) -> Result<ExitCode> {
     match programs() {
         Ok(programs) => {
             println!("== build: {} s", build.elapsed().as_secs());
+            let with = |without_bpf| Chosen { programs: &programs, full: arguments.full, without_bpf };
             rings.run("tests of the workspace", workspace);
             for kernel in &kernels {
                 let release = &kernel.release;
-                rings.run(&format!("scenarios on {release}"), || scenarios(kernel, &programs, false));
+                rings.run(&format!("scenarios on {release}"), || with(false).run(kernel));
                 if arguments.full {
                     let name = format!("scenarios on {release} without eBPF");
-                    rings.run(&name, || scenarios(kernel, &programs, true));
+                    rings.run(&name, || with(true).run(kernel));
                 }
             }
         }
@@ -127,12 +128,23 @@ fn workspace() -> Result<Counts> {
     outcome(counting.counts(), status.success())
 }
 
-fn scenarios(kernel: &Kernel, programs: &Programs, without_bpf: bool) -> Result<Counts> {
-    let files = lab::scenarios()?;
-    let mut counting = Counting::new(io::stdout(), Counts::of_lab);
-    let scenarios = Scenarios { programs, files: &files, without_bpf };
-    let code = scenarios.run(kernel, &mut counting)?;
-    outcome(counting.counts(), code == 0)
+/// The scenarios that are run on each kernel.
+#[derive(Clone, Copy)]
+struct Chosen<'a> {
+    programs: &'a Programs,
+    /// Whether it is all of them, or the short set.
+    full: bool,
+    without_bpf: bool,
+}
+
+impl Chosen<'_> {
+    fn run(self, kernel: &Kernel) -> Result<Counts> {
+        let Self { programs, full, without_bpf } = self;
+        let files = scenarios::files(full)?;
+        let mut counting = Counting::new(io::stdout(), Counts::of_lab);
+        let code = Scenarios { programs, files: &files, without_bpf }.run(kernel, &mut counting)?;
+        outcome(counting.counts(), code == 0)
+    }
 }
 
 /// A runner's counts, if they agree with its exit code.
