@@ -11,6 +11,7 @@ mod recording;
 mod replay;
 mod run;
 mod scenario;
+mod settings;
 mod stand_in;
 
 use std::{

@@ -19,6 +19,7 @@ use crate::{
     machine::Machine,
     recording::Recording,
     scenario::{Scenario, expand},
+    settings::Settings,
 };
 
 /// The longest that a scenario's traffic may take until it flows.
@@ -113,6 +114,10 @@ fn one(scenario: &Scenario, lab: &Lab) -> Result<Outcome> {
             "cannot break {machine}: {}",
             String::from_utf8_lossy(&output.stderr).trim()
         );
+    }
+    let mut settings = Settings::default();
+    for (key, value) in &scenario.kernel {
+        settings.set(key, value)?;
     }
     let mut traffic = Traffic::default();
     for (machine, scripts) in &scenario.traffic {

@@ -46,9 +46,11 @@ impl DropKind {
             "ip_error" => Self::RouteLookUp,
             "ip_rcv_finish_core" | "ip_rcv_finish" | "fib_validate_source" => Self::ReversePath,
             "nf_hook_slow" | "nf_hook_slow_list" => Self::Netfilter(None),
-            "neigh_invalidate" | "arp_error_report" | "__neigh_event_send" | "neigh_timer_handler" => {
-                Self::Neighbour
-            }
+            "neigh_invalidate"
+            | "arp_error_report"
+            | "__neigh_event_send"
+            | "neigh_timer_handler"
+            | TABLE_FULL => Self::Neighbour,
             "ip_tunnel_xmit" | "iptunnel_xmit" | "ipip_tunnel_xmit" | "ip_md_tunnel_xmit" => {
                 Self::TunnelEntry
             }
@@ -61,6 +63,18 @@ impl DropKind {
             "icmp_rcv" | "ping_rcv" | "raw_rcv" | "raw_rcv_skb" => Self::Socket,
             _ => Self::Other,
         }
+    }
+}
+
+/// Where a packet is freed for which no neighbour entry could be made (`net/ipv4/ip_output.c`).
+const TABLE_FULL: &str = "ip_finish_output2";
+
+/// Whether there was no room for the neighbour that the packet was to be sent to.
+pub fn met_full_neighbour_table(drop: &DropSighting) -> bool {
+    match drop.reason.as_deref() {
+        Some("NEIGH_CREATEFAIL") => true,
+        Some(reason) => reason == "NOT_SPECIFIED" && drop.symbol.as_deref() == Some(TABLE_FULL),
+        None => drop.symbol.as_deref() == Some(TABLE_FULL),
     }
 }
 

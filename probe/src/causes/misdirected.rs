@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use super::{
     Cause,
     case::{Case, Located, finding},
-    route_table::{blocks, next_hops},
+    route_table::{blocks, next_hops, ownership},
     routing::route_words,
 };
 use crate::{
@@ -27,7 +27,8 @@ pub fn by_route(case: &Case<'_>, direction: Direction) -> Option<Located> {
     };
     let block = case.model.remote_block(destination)?;
     let finding = if block.tunnelled {
-        blocks::shared_out(case.model, block.route)
+        to_owner_of_block(case.model, block.route, destination)
+            .or_else(|| blocks::shared_out(case.model, block.route))
             .or_else(|| to_no_node(case, destination))
             .or_else(|| to_no_node_of_any_set(case, destination))
     } else {
@@ -35,6 +36,25 @@ pub fn by_route(case: &Case<'_>, direction: Direction) -> Option<Located> {
     };
     let device = block.route.hops.first().and_then(|hop| hop.link).map(|link| case.link_name(link));
     finding.map(|finding| Located { finding, place: case.place(direction, Stage::Routing, device) })
+}
+
+/// The route of a whole block, for an address of it that the datastore says to be on another node than the next hop.
+fn to_owner_of_block(model: &Model<'_>, route: &Route, address: Ipv4Addr) -> Option<Finding> {
+    let (pod, node) = ownership::pod_elsewhere(model, address)?;
+    let nodes = &model.sample.datastore.known()?.nodes;
+    let lives_at = nodes.iter().find(|other| other.name == node)?.address?.addr();
+    if route.hops.iter().any(|hop| hop.gateway == Some(lives_at)) {
+        return None;
+    }
+    let summary = format!(
+        "pod {}/{} lives on {node} with {address} of block {}, and packets for it go to that block's node",
+        pod.namespace, pod.name, route.destination
+    );
+    let finding = finding(Cause::BorrowedAddress, SubjectKind::Address, address.to_string(), summary)
+        .with(EvidenceSource::Route, format!("no /32 for {address}; {} covers it", route_words(model, route)))
+        .with(EvidenceSource::File, format!("the datastore has the pod on {node}, at {lives_at}"))
+        .confirm(node, format!("birdcl show route for {address} all   # does that node announce the /32?"));
+    Some(finding)
 }
 
 fn to_no_node(case: &Case<'_>, destination: Ipv4Addr) -> Option<Finding> {

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use super::{
     Cause,
     case::{Case, Located, finding},
+    drop_kind::met_full_neighbour_table,
     pod,
     route_table::blocks,
     routing::{self, drop_evidence, neighbour_state, route_words},
@@ -20,6 +21,9 @@ use crate::{
 
 /// Judges a drop by the neighbour layer.
 pub fn failed(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Option<Located> {
+    if met_full_neighbour_table(drop) {
+        return Some(table_full(case, direction, drop));
+    }
     if let Some((_, node)) = drop.outer {
         return next_hop_silent(case, direction, node, Some(drop));
     }
@@ -82,6 +86,40 @@ fn waited_in_vain(
 /// The look-up of the encapsulated packet: local output, no input device, mark 0 (`net/ipv4/ip_tunnel.c`).
 pub fn outer_flow(node: Ipv4Addr) -> Flow {
     Flow { source: None, destination: node, input_link: None, mark: 0, tos: 0 }
+}
+
+/// The table of neighbours, which all namespaces share, had no room for the next hop or the pod.
+fn table_full(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Located {
+    let mut found = finding(
+        Cause::NeighbourTableFull,
+        SubjectKind::Table,
+        "arp_cache",
+        "the neighbour table is full: pods and nodes that are new to it are not reached",
+    )
+    .with_all(drop_evidence(case, Some(drop)));
+    let table = case.after.tables.neighbours.known();
+    if let Some(table) = table {
+        found = found.with(EvidenceSource::Counter, format!("{} neighbour entries", table.entries));
+    }
+    let limit = table.and_then(|table| table.limit);
+    let twice = limit.unwrap_or(1024).max(512).saturating_mul(2);
+    if let Some(limit) = limit {
+        found = found.with(EvidenceSource::Sysctl, format!("net.ipv4.neigh.default.gc_thresh3 = {limit}"));
+    }
+    let finding = found
+        .confirm(
+            &case.node,
+            "ip -s neigh show nud all | wc -l; lnstat -c 1 -f arp_cache -k table_fulls,entries",
+        )
+        .cure(
+            &case.node,
+            format!(
+                "sysctl -w net.ipv4.neigh.default.gc_thresh3={twice} net.ipv4.neigh.default.gc_thresh2={}",
+                twice / 2
+            ),
+        );
+    let device = drop.link.map(|link| case.link_name(link));
+    Located { finding, place: case.place(direction, Stage::Neighbour, device) }
 }
 
 /// The node that the tunnel sends to, or the router on the way to it, is silent.

@@ -6,6 +6,7 @@ use super::{
     Cause,
     case::{Case, Located, finding},
     gateway,
+    route_table::ownership,
     routing::{drop_evidence, neighbour_state, route_words},
 };
 use crate::{
@@ -41,8 +42,11 @@ pub fn not_routed(
             place: case.place(direction, Stage::Routing, drop_device(case, drop)),
         },
         None => Located {
-            finding: no_such_pod(case, address, blackhole)
-                .with(EvidenceSource::Route, format!("no /32 for {address}; {words} covers it"))
+            finding: ownership::borrowed_address(case.model, blackhole, address)
+                .unwrap_or_else(|| {
+                    no_such_pod(case, address, blackhole)
+                        .with(EvidenceSource::Route, format!("no /32 for {address}; {words} covers it"))
+                })
                 .with_all(drop_evidence(case, drop)),
             place: case.place(direction, Stage::Routing, drop_device(case, drop)),
         },

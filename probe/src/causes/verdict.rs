@@ -12,10 +12,12 @@ use super::{
     kernel_route::{self, Agreement},
     misdirected, neighbour, netfilter,
     path::first_missing,
-    pod, reverse_path, routing, sender, tunnel, vanished,
+    pod, reverse_path, routing, sender,
+    trail::Dropped,
+    tunnel, vanished,
 };
 use crate::{
-    observation::DropSighting,
+    observation::{DropNamespace, DropSighting},
     report::document::{
         Certainty, Direction, EvidenceSource, Finding, Next, NotSeen, Place, Point, Stage, Verdict,
     },
@@ -120,7 +122,11 @@ pub fn judge_traffic(case: &Case<'_>) -> Judgement {
     }
     let passed = |direction| first_missing(case, direction, &any).is_none();
     let misled = misdirected::by_route(case, Direction::Return);
-    if case.trail.drops.is_empty()
+    // An answer ends at its socket, which the kernel reports as a drop.
+    let is_loss = |dropped: &Dropped<'_>| {
+        dropped.drop.namespace != DropNamespace::Other && DropKind::of(dropped.drop) != DropKind::Socket
+    };
+    if !case.trail.drops.iter().any(is_loss)
         && passed(Direction::Forward)
         && passed(Direction::Return)
         && misled.is_none()

@@ -7,7 +7,7 @@ mod destinations;
 mod encapsulation;
 pub(super) mod next_hops;
 mod overlap;
-mod ownership;
+pub(super) mod ownership;
 mod pods;
 mod routers;
 

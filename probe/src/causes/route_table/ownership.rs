@@ -10,7 +10,7 @@ use crate::{
         rows::{Role, Row},
     },
     report::document::{EvidenceSource, Finding, Severity, SubjectKind},
-    sample::{BlockAffinity, Datastore, DatastorePod},
+    sample::{BlockAffinity, Datastore, DatastorePod, Route},
 };
 
 /// Judges each own block, where the datastore was shown.
@@ -19,7 +19,7 @@ pub fn judge(model: &Model<'_>, rows: &[Row<'_>]) -> Vec<Fault> {
     let own = rows.iter().enumerate().filter(|(_, row)| matches!(row.role, Role::OwnBlock { .. }));
     own.flat_map(|(place, row)| {
         let mut findings: Vec<Finding> = of_another_node(model, datastore, row).into_iter().collect();
-        findings.extend(datastore.pods.iter().filter_map(|pod| borrowed(model, row, pod)));
+        findings.extend(datastore.pods.iter().filter_map(|pod| borrowed(model, row.route, pod)));
         findings.into_iter().map(move |finding| Fault::of_row(place, finding))
     })
     .collect()
@@ -64,27 +64,41 @@ fn of_another_node(model: &Model<'_>, datastore: &Datastore, row: &Row<'_>) -> O
     }
 }
 
+/// The pod of another node that the datastore says to have an address, with that node's name.
+pub fn pod_elsewhere<'a>(model: &Model<'a>, address: Ipv4Addr) -> Option<(&'a DatastorePod, &'a str)> {
+    let pods = &model.sample.datastore.known()?.pods;
+    let pod = pods.iter().find(|pod| runs(pod) && pod.addresses.contains(&address))?;
+    let node = pod.node.as_deref().filter(|node| *node != model.node_name())?;
+    Some((pod, node))
+}
+
+/// Why an own block's blackhole took a packet for an address, where a pod of another node has it.
+pub fn borrowed_address(model: &Model<'_>, own: &Route, address: Ipv4Addr) -> Option<Finding> {
+    borrowed(model, own, pod_elsewhere(model, address)?.0)
+}
+
+fn runs(pod: &DatastorePod) -> bool {
+    !pod.host_network && pod.phase == "Running"
+}
+
 /// A pod of another node with an address of this one's block, to which no route of its own leads.
-fn borrowed(model: &Model<'_>, row: &Row<'_>, pod: &DatastorePod) -> Option<Finding> {
-    let node = pod.node.as_ref().filter(|node| **node != model.node_name())?;
-    if pod.host_network || pod.phase != "Running" {
-        return None;
-    }
+fn borrowed(model: &Model<'_>, own: &Route, pod: &DatastorePod) -> Option<Finding> {
+    let node = pod.node.as_ref().filter(|node| runs(pod) && **node != model.node_name())?;
     let is_lost = |address: &&Ipv4Addr| {
-        row.route.destination.contains(*address)
+        own.destination.contains(*address)
             && !model.is_local_pod(**address)
             && model.remote_block(**address).is_none_or(|block| block.route.destination.prefix_len() < 32)
     };
     let address = *pod.addresses.iter().find(is_lost)?;
     let summary = format!(
         "pod {}/{} lives on {node} with {address} of this node's block {}, and no route leads there",
-        pod.namespace, pod.name, row.route.destination
+        pod.namespace, pod.name, own.destination
     );
     Some(
         finding(Cause::BorrowedAddress, SubjectKind::Address, address.to_string(), summary)
             .with(
                 EvidenceSource::Route,
-                format!("no /32 for {address}; {} covers it", route_words(model, row.route)),
+                format!("no /32 for {address}; {} covers it", route_words(model, own)),
             )
             .with(EvidenceSource::File, format!("the datastore has the pod on {node}"))
             .confirm(
