@@ -14,6 +14,8 @@ use caliprobe::{
     sources::netfilter,
 };
 use nix::sched::{CloneFlags, unshare};
+use serde::Serialize;
+use serde_json::Value;
 
 /// Runs a test in a network namespace that vanishes with it; `None`, said loudly, where that cannot be.
 fn in_namespace<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
@@ -34,6 +36,15 @@ fn feed(program: &str, arguments: &[&str], text: &str) {
     assert!(child.wait().expect(program).success(), "{program} refuses {text}");
 }
 
+/// The kernel keeps elements in tables whose order is another each time.
+fn in_order(members: &impl Serialize) -> String {
+    let mut members = serde_json::to_value(members).expect("JSON");
+    if let Some(elements) = members.pointer_mut("/known").and_then(Value::as_array_mut) {
+        elements.sort_by_cached_key(Value::to_string);
+    }
+    members.to_string()
+}
+
 fn tables(sets: &RuleSets) -> String {
     let mut text = String::new();
     let mut tables: Vec<&RuleTable> = sets.tables.iter().collect();
@@ -51,8 +62,7 @@ fn tables(sets: &RuleSets) -> String {
             }
         }
         for set in table.sets.iter().chain(&sets.ipsets) {
-            let _ =
-                writeln!(text, "  set {} {}", set.name, serde_json::to_string(&set.members).expect("JSON"));
+            let _ = writeln!(text, "  set {} {}", set.name, in_order(&set.members));
         }
     }
     for missed in &sets.missed {
