@@ -11,6 +11,7 @@ use crate::{
     cache::Cache,
     guest::Guest,
     kernels::{self, Kernel, Selection, Series},
+    recordings::Recordings,
     results::{self, Reading},
     scenarios, table,
 };
@@ -29,6 +30,9 @@ pub struct LabArguments {
     /// Ask `diagnose` to do without eBPF: it may say less, and nothing else; other scenarios are skipped
     #[arg(long, conflicts_with_all = ["shell", "list"])]
     without_bpf: bool,
+    /// Keep what each verdict rests on in tests/recorded, for the tests that judge it again
+    #[arg(long, conflicts_with_all = ["shell", "list", "without_bpf"])]
+    record: bool,
     /// Scenario files, from anywhere; all that come with caliprobe without any
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -56,11 +60,13 @@ pub fn run(arguments: &LabArguments) -> Result<ExitCode> {
         return Ok(exit_code(code));
     }
     let files = if arguments.files.is_empty() { scenarios::files(true)? } else { arguments.files.clone() };
-    let scenarios = Scenarios { programs: &programs, files: &files, without_bpf: arguments.without_bpf };
+    let LabArguments { without_bpf, record, .. } = *arguments;
+    let scenarios = Scenarios { programs: &programs, files: &files, without_bpf, record };
+    let mut output = Recordings::of_this_checkout(io::stdout());
     let mut worst = 0;
     for series in series {
         let kernel = Kernel::obtain(&cache, series)?;
-        worst = worst.max(scenarios.run(&kernel, &mut io::stdout())?);
+        worst = worst.max(scenarios.run(&kernel, &mut output)?);
     }
     Ok(exit_code(worst))
 }
@@ -79,6 +85,8 @@ pub struct Scenarios<'a> {
     pub files: &'a [PathBuf],
     /// Whether `diagnose` is asked to do without eBPF.
     pub without_bpf: bool,
+    /// Whether what each verdict rests on is printed.
+    pub record: bool,
 }
 
 impl Scenarios<'_> {
@@ -102,6 +110,9 @@ impl Scenarios<'_> {
         command.extend(["--kernel-label".into(), kernel.series.name().into()]);
         if self.without_bpf {
             command.push("--without-bpf".into());
+        }
+        if self.record {
+            command.push("--record".into());
         }
         for file in self.files {
             let file =

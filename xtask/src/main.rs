@@ -28,6 +28,7 @@ mod demo;
 mod guest;
 mod kernels;
 mod lab;
+mod recordings;
 mod results;
 mod scenarios;
 mod setup;
