@@ -17,6 +17,7 @@ use crate::{
 };
 
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct LabArguments {
     /// 5.10, 6.1, 6.12, newest or all; may be given several times [default: 6.12]
     #[arg(long = "kernel", value_name = "SERIES")]

@@ -3,7 +3,7 @@
 use super::{Review, Topic};
 use crate::{
     causes::{Cause, case::finding},
-    model::{Model, is_pod_link},
+    model::Model,
     report::document::{EvidenceSource, Finding, Severity, SubjectKind},
     sample::{Link, LinkStatistics, Part, Sample},
 };
@@ -19,6 +19,9 @@ const COUNTERS: [(&str, Counter); 5] = [
     ("tx_dropped", |statistics| statistics.tx_dropped),
     ("tx_carrier_errors", |statistics| statistics.tx_carrier_errors),
 ];
+
+/// Fewer are ordinary noise.
+const MANY: u64 = 10;
 
 pub fn review(model: &Model<'_>, earlier: Option<&Sample>) -> Review {
     let mut review = Review::of(Topic::Interfaces);
@@ -48,10 +51,9 @@ pub fn has_errors(model: &Model<'_>) -> bool {
     path.flat_map(|link| COUNTERS.map(|(_, counter)| counter(&link.statistics))).any(|value| value > 0)
 }
 
+/// What `tunl0` and pods' devices refuse has causes of its own.
 fn is_on_path(model: &Model<'_>, link: &Link) -> bool {
-    is_pod_link(link)
-        || model.is_wire(link.index)
-        || model.tunnel().is_some_and(|tunnel| tunnel.index == link.index)
+    model.is_wire(link.index)
 }
 
 fn rising(model: &Model<'_>, earlier: &Sample, link: &Link) -> Option<Finding> {
@@ -67,7 +69,7 @@ fn rising(model: &Model<'_>, earlier: &Sample, link: &Link) -> Option<Finding> {
     let summary = format!("{name} of {} rises: {rise} while this check looked", link.name);
     let found = finding(Cause::NicDrops, SubjectKind::Interface, &link.name, summary)
         .inferred()
-        .with_severity(Severity::Warning);
+        .with_severity(if rise >= MANY { Severity::Warning } else { Severity::Info });
     let found = rises.iter().fold(found, |found, (name, rise, is)| {
         found.with(EvidenceSource::Counter, format!("{} {name} rose by {rise} to {is}", link.name))
     });

@@ -61,13 +61,15 @@ fn other_networks(model: &Model<'_>) -> Option<Finding> {
         return None;
     }
     let preferred = first.filter(|_| networks.iter().any(|network| is_calico(&network.plugins)));
-    let (severity, summary) = match (running.first(), preferred) {
+    // Where nothing needs tunl0 the other one may lawfully carry the pods, as flannel does for Calico's policies alone.
+    let is_ours = model.needs_tunnel().is_some();
+    let (severity, summary) = match (running.first().filter(|_| is_ours), preferred.filter(|_| is_ours)) {
         (Some(name), _) => (Severity::Warning, format!("another pod network runs on this node: {name}")),
         (None, Some(network)) => (
             Severity::Warning,
             format!("new pods do not come to Calico: the runtime takes {} first", network.file),
         ),
-        (None, None) => (Severity::Info, "another pod network left something on this node".to_owned()),
+        (None, None) => (Severity::Info, "another pod network has something on this node".to_owned()),
     };
     let mut found =
         finding(Cause::SecondCni, SubjectKind::Node, model.node_name(), summary).with_severity(severity);

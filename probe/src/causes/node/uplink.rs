@@ -10,22 +10,12 @@ use crate::{
     sample::{Link, Part},
 };
 
-/// What Calico's autodetection passes over (`node/pkg/lifecycle/startup/autodetection`): bridges of container
-/// engines and of virtual machines, and the pod networks' own devices.
-const NO_UPLINKS: [&str; 12] = [
-    "docker",
-    "br-",
-    "cbr",
-    "virbr",
-    "lxcbr",
-    "cni",
-    "flannel",
-    "kube-",
-    "dummy",
-    "nodelocaldns",
-    "weave",
-    "cilium",
-];
+/// Bridges and devices of container engines, virtual machines and pod networks, which Calico's autodetection passes
+/// over (`node/pkg/lifecycle/startup/autodetection`).
+const NO_UPLINKS: [&str; 8] = ["docker", "cbr", "virbr", "lxcbr", "cni", "flannel", "kube-ipvs", "weave"];
+/// Docker names the bridges of its networks `br-` and twelve digits of their identity.
+const DOCKER_NETWORK: &str = "br-";
+const IDENTITY_DIGITS: usize = 12;
 
 pub fn review(model: &Model<'_>) -> Review {
     let mut review = Review::of(Topic::Uplink);
@@ -45,7 +35,7 @@ pub fn review(model: &Model<'_>) -> Review {
         .and_then(|local| model.link(local.link))
     {
         None => review.found([wrong_address(model, address, told_by, "no device of this node has it")]),
-        Some(link) if is_no_uplink(link) => {
+        Some(link) if is_no_uplink(model, link) => {
             let why = format!("it is on {}, which no other node reaches", link.name);
             review.found([wrong_address(model, address, told_by, &why)]);
         }
@@ -71,8 +61,14 @@ fn claimed(model: &Model<'_>) -> Option<(Ipv4Addr, &'static str)> {
     by_session.or(bird.router_id).map(|address| (address, "BIRD"))
 }
 
-fn is_no_uplink(link: &Link) -> bool {
-    is_pod_link(link) || is_tunnel_link(link) || NO_UPLINKS.iter().any(|prefix| link.name.starts_with(prefix))
+/// A bridge that a NIC is a port of leads to other nodes, whatever its name.
+fn is_no_uplink(model: &Model<'_>, link: &Link) -> bool {
+    let is_nic = |port: &Link| port.master == Some(link.index) && port.kind.as_deref() != Some("veth");
+    let of_docker = link.name.strip_prefix(DOCKER_NETWORK).is_some_and(|identity| {
+        identity.len() == IDENTITY_DIGITS && identity.bytes().all(|byte| byte.is_ascii_hexdigit())
+    });
+    let is_named = of_docker || NO_UPLINKS.iter().any(|prefix| link.name.starts_with(prefix));
+    is_pod_link(link) || is_tunnel_link(link) || (is_named && !model.sample.links.iter().any(is_nic))
 }
 
 fn wrong_address(model: &Model<'_>, address: Ipv4Addr, told_by: &str, why: &str) -> Finding {
