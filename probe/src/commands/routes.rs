@@ -16,7 +16,7 @@ use crate::{
         rows::{self, Role, Row, Tables},
     },
     report::{document::NotSeen, routes::RoutesDocument},
-    sample::{Link, Sample},
+    sample::{Link, Part, Sample},
 };
 
 /// A pod that starts or stops looks faulty for less than this; Calico's own repairs take longer.
@@ -79,10 +79,13 @@ impl Seen {
 
     fn not_seen(&self, model: &Model<'_>, rows: &[Row<'_>]) -> Vec<NotSeen> {
         let sample = &self.sample;
-        let mut not_seen = Vec::new();
+        let mut not_seen = NotSeen::of_lines(sample);
         let mut add = |what: &str, why: &str| {
             not_seen.push(NotSeen { what: what.to_owned(), why: why.to_owned() });
         };
+        if let Some(why) = sample.missing.get(&Part::Routes) {
+            add("every route", why);
+        }
         let has = |wanted: fn(&Role) -> bool| rows.iter().any(|row| wanted(&row.role));
         let pools_are_guessed =
             model.pools.iter().all(|pool| pool.source == PoolSource::Routes) && has(Role::is_calico);

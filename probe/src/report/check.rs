@@ -48,7 +48,7 @@ impl CheckDocument {
             pools: model.pools.clone(),
             findings: Vec::new(),
             passed: Vec::new(),
-            not_seen: unreadable(model),
+            not_seen: NotSeen::of_lines(model.sample),
             next: Vec::new(),
         };
         for review in reviews {
@@ -129,17 +129,6 @@ impl CheckDocument {
 
 /// How the reasons of what pasted outputs lack begin.
 const UNSHOWN: [&str; 2] = ["it was not shown", "they were not shown"];
-
-/// Lines of pasted outputs that tell nothing, as they stand.
-fn unreadable(model: &Model<'_>) -> Vec<NotSeen> {
-    let lines = model.sample.unreadable.iter();
-    lines
-        .map(|line| NotSeen {
-            what: format!("a line of {}: {}", line.output, line.text),
-            why: line.why.clone(),
-        })
-        .collect()
-}
 
 fn finding(text: &mut String, finding: &Finding) {
     let label = match finding.severity {

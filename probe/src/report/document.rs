@@ -5,9 +5,11 @@ use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
-use crate::observation;
-
-use crate::model::Model;
+use crate::{
+    model::Model,
+    observation,
+    sample::{Sample, UnreadableLine},
+};
 
 /// The version that the documents carry.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -272,6 +274,17 @@ pub enum Point {
 pub struct NotSeen {
     pub what: String,
     pub why: String,
+}
+
+impl NotSeen {
+    /// Lines of pasted outputs that tell nothing, as they stand.
+    pub fn of_lines(sample: &Sample) -> Vec<Self> {
+        let line = |line: &UnreadableLine| Self {
+            what: format!("a line of {}: {}", line.output, line.text),
+            why: line.why.clone(),
+        };
+        sample.unreadable.iter().map(line).collect()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -3,6 +3,7 @@
 //! of such cases (`cargo xtask cases DIR`).
 
 mod article;
+mod hostile;
 
 use std::{
     collections::BTreeMap,

@@ -26,8 +26,9 @@ pub fn review(model: &Model<'_>) -> Review {
 
 /// Nothing restores a pod's routes but a new start: the CNI plug-in wrote them once.
 fn without_routes(model: &Model<'_>) -> Finding {
-    let summary = "the pod has no route at all, so it answers nobody";
+    let summary = "there is no route at all: a pod without its own answers nobody";
     finding(Cause::PodNoAnswer, SubjectKind::Pod, model.node_name(), summary)
+        .inferred()
         .with(EvidenceSource::Route, "ip route printed nothing")
         .confirm(model.node_name(), "ip address; ip route")
         .cure("kubectl", "kubectl delete pod NAME   # the CNI plug-in writes a pod's routes once, when it starts")

@@ -10,6 +10,7 @@ mod ipset;
 mod iptables_rule;
 mod iptables_save;
 mod looks;
+mod missing;
 mod neighbours;
 mod node;
 mod node_status;

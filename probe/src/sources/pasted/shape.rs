@@ -111,8 +111,6 @@ pub struct Section {
     /// The machine that the prompt before it names.
     pub place: Option<String>,
     pub lines: Vec<String>,
-    /// The command was seen, and it prints all that there is.
-    pub is_whole: bool,
     /// The command was seen, and it prints a selection.
     pub is_narrowed: bool,
 }
@@ -170,8 +168,9 @@ impl Cutter {
             }
             (Some(output), _) => self.begin(output, line.to_owned()),
             (None, Some(open)) if open.output.goes_on(line) => open.lines.push(line.to_owned()),
-            // An output that is waited for has not begun yet; one that has begun is over.
-            (None, Some(open)) if open.lines.is_empty() => {}
+            (None, Some(open)) if open.lines.is_empty() && line.trim().is_empty() => {}
+            // What a command said that is no output of it: it printed something, so nothing is not what it printed.
+            (None, Some(open)) if open.lines.is_empty() => self.open = None,
             (None, _) => self.close(),
         }
     }
@@ -185,13 +184,7 @@ impl Cutter {
     }
 
     fn section(&self, output: Output, command: &Command) -> Section {
-        Section {
-            output,
-            place: self.place.clone(),
-            lines: Vec::new(),
-            is_whole: !command.narrowed,
-            is_narrowed: command.narrowed,
-        }
+        Section { output, place: self.place.clone(), lines: Vec::new(), is_narrowed: command.narrowed }
     }
 
     fn begin(&mut self, output: Output, line: String) {
@@ -199,7 +192,6 @@ impl Cutter {
         let known = self.command.as_ref().filter(|command| command.output == Some(output));
         let command = known.cloned().unwrap_or_default();
         let mut section = self.section(output, &command);
-        section.is_whole = command.output.is_some() && !command.narrowed;
         section.lines.push(line);
         self.open = Some(section);
     }
@@ -270,6 +262,11 @@ thanks
     fn a_command_that_printed_no_route_is_kept() {
         assert_eq!(outputs("/ # ip route\n/ # ip a\n"), [(Output::IpRoute, None, 0)]);
         assert_eq!(outputs("/ # ip route"), []);
+        assert_eq!(outputs("/ # ip route\nsh: ip: not found\n/ # ip a\n"), []);
+        assert_eq!(
+            outputs("$ kubectl exec a -- ip r\nDefaulted container \"b\"\n10.0.0.0/24 dev eth0\n").len(),
+            1
+        );
     }
 
     proptest! {
