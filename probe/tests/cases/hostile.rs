@@ -68,9 +68,9 @@ fn tables_that_contradict_each_other_are_several_looks() {
     let again: Vec<String> =
         (0..3000).map(|number| format!("{BEGIN}10.1.{}.0/24 dev eth1 scope link\n", number % 200)).collect();
     first_line(&[again.join("\n")]);
-    let blank: String =
-        (0..ROWS).map(|number| format!("10.0.0.0/24 dev eth{} scope link\n\n", number % 7)).collect();
-    first_line(&[blank]);
+    let blank: Vec<String> =
+        (0..ROWS).map(|number| format!("10.0.0.0/24 dev eth{} scope link\n", number % 7)).collect();
+    first_line(&[blank.join("\n")]);
 }
 
 #[test]
