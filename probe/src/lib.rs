@@ -17,3 +17,4 @@ pub mod reading;
 pub mod report;
 pub mod sample;
 pub mod sources;
+pub mod state;
