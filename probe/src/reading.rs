@@ -27,6 +27,9 @@ pub struct Reading {
     /// By address.
     pub peers: Vec<PeerCounts>,
     pub drops: Vec<DropCounts>,
+    /// Whether drops are counted at all: without the kernel's BTF they are not.
+    #[serde(default)]
+    pub drops_counted: bool,
     /// What is not counted, or not told apart, and why.
     pub limits: Vec<String>,
 }

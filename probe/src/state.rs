@@ -27,6 +27,9 @@ pub struct State {
     /// Cumulative since each device's `covered_since`.
     pub reading: Reading,
     pub sessions: Fact<Vec<BgpSession>>,
+    /// How many blocks this node's routes send to another node without encapsulation, as CrossSubnet does. Bare
+    /// packets to a pool are leaks only where there is none.
+    pub bare_blocks: usize,
     /// `tunl0` with the kernel's own counters.
     pub tunnel: Fact<Link>,
     /// Those that are open, the one that opened first at the beginning.

@@ -58,6 +58,7 @@ pub struct Ledger {
     drops: HashMap<MapData, DropKey, DropCount>,
     written: Written,
     names: Names,
+    drops_counted: bool,
     limits: Vec<String>,
 }
 
@@ -86,6 +87,7 @@ impl Ledger {
             .override_global("RELEASE_DATA", &release, true);
         let mut programs = loader.load(PROGRAMS).context("cannot load the kernel programs")?;
         let mut limits = Vec::new();
+        let drops_counted = visibility.is_ok();
         let reasons = match visibility {
             Ok(visibility) => {
                 drop_program::attach(&mut programs, "count_drop", "count_drop_raw")?;
@@ -109,6 +111,7 @@ impl Ledger {
             drops: HashMap::try_from(take(&mut programs, "DROPS")?)?,
             written: Written::default(),
             names: Names::new(reasons),
+            drops_counted,
             limits,
             programs,
         })
@@ -226,6 +229,7 @@ impl Ledger {
             blocks,
             peers,
             drops,
+            drops_counted: self.drops_counted,
             limits: self.limits.iter().cloned().chain(layout.limits()).collect(),
         })
     }
