@@ -2,7 +2,7 @@
 //! Serialisable: the local API, the metrics and the screen are views of it, and who asks another version of the
 //! daemon reads it with the same types.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,8 @@ use crate::{
 };
 
 /// The whole of it. All times are RFC 3339, UTC.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct State {
     pub schema_version: u32,
     /// Of caliprobe.
@@ -57,8 +58,38 @@ pub struct BlackHole {
     pub finding: Option<Finding>,
 }
 
+/// Encapsulated packets between this node and a peer since the daemon started, in segments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerTraffic {
+    pub peer: Ipv4Addr,
+    pub encapsulated: u64,
+    pub decapsulated: u64,
+    /// When the first counter rose last, to the interval at which the ledger is read.
+    pub last_sent: Option<String>,
+    /// When the second one did.
+    pub last_heard: Option<String>,
+}
+
+impl PeerTraffic {
+    /// None yet.
+    pub fn of(peer: Ipv4Addr) -> Self {
+        Self { peer, encapsulated: 0, decapsulated: 0, last_sent: None, last_heard: None }
+    }
+}
+
+/// The peers' traffic, as the local API tells it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Traffic {
+    pub schema_version: u32,
+    /// When the daemon started.
+    pub started: String,
+    pub time: String,
+    pub peers: Vec<PeerTraffic>,
+}
+
 /// How the daemon itself fares.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Health {
     /// Devices that have their programs.
     pub covered: usize,

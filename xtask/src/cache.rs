@@ -34,6 +34,11 @@ impl Cache {
         self.root.join("bird")
     }
 
+    /// The unpacked package of Prometheus.
+    pub fn prometheus(&self) -> PathBuf {
+        self.root.join("prometheus")
+    }
+
     /// The package lists of one Debian suite that the machine itself does not use.
     pub fn suite(&self, suite: &str) -> PathBuf {
         self.root.join("apt").join(suite)

@@ -25,9 +25,11 @@ mod command;
 mod counts;
 mod debian;
 mod demo;
+mod docs;
 mod guest;
 mod kernels;
 mod lab;
+mod prometheus;
 mod recordings;
 mod results;
 mod scenarios;
@@ -54,6 +56,8 @@ enum Task {
     Test(TestArguments),
     /// Judges outputs that people showed, and prints case by case what was expected and what was found
     Cases(CasesArguments),
+    /// Writes what is generated from the code: docs/metrics.md
+    Docs,
     /// Measures what each kernel program costs over an empty one
     Bench,
     /// Runs scenario files in guests, or opens a shell in the lab's cluster
@@ -91,6 +95,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Cases(arguments) => cases::run(&arguments),
+        Task::Docs => docs::run(),
         Task::Bench => bench::run(),
         Task::Lab(arguments) => lab::run(&arguments),
         Task::Table(arguments) => table::run(&arguments),

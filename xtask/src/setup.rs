@@ -8,6 +8,7 @@ use crate::{
     bird,
     cache::Cache,
     kernels::{Kernel, Series},
+    prometheus,
 };
 
 mod apt;
@@ -16,7 +17,9 @@ mod programs;
 
 pub fn run() -> Result<ExitCode> {
     let kernels = ensure(&Series::ALL)?;
-    bird::obtain(&Cache::open()?)?;
+    let cache = Cache::open()?;
+    bird::obtain(&cache)?;
+    prometheus::obtain(&cache)?;
     let releases: Vec<&str> = kernels.iter().map(|kernel| kernel.release.as_str()).collect();
     println!("setup: nothing is missing; the lab's kernels are {}", releases.join(" and "));
     Ok(ExitCode::SUCCESS)

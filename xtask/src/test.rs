@@ -17,7 +17,7 @@ use crate::{
     counts::{Counting, Counts},
     kernels::{Kernel, Series},
     lab::{Programs, Scenarios},
-    scenarios, setup,
+    prometheus, scenarios, setup,
     tools::Toolchain,
 };
 
@@ -120,6 +120,7 @@ fn workspace() -> Result<Counts> {
     let mut counting = Counting::new(io::stdout(), Counts::of_cargo_test);
     let mut tests = cargo();
     tests.args(["test", "--no-fail-fast"]).stdout(Stdio::piped());
+    tests.env("CALIPROBE_PROMETHEUS", prometheus::obtain(&Cache::open()?)?);
     let mut tests = tests.spawn().context("cannot start cargo")?;
     if let Some(mut output) = tests.stdout.take() {
         io::copy(&mut output, &mut counting)?;

@@ -8,6 +8,7 @@ pub mod pools;
 pub mod readiness;
 pub mod routing;
 pub mod rows;
+pub mod totals;
 
 use std::{
     collections::{BTreeSet, HashMap},

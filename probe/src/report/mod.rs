@@ -4,6 +4,7 @@ pub mod check;
 pub mod document;
 pub mod error;
 pub mod ledger;
+pub mod metrics;
 pub mod peers;
 pub mod preflight;
 pub mod routes;
