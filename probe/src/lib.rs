@@ -16,5 +16,6 @@ pub mod readiness;
 pub mod reading;
 pub mod report;
 pub mod sample;
+pub mod serving;
 pub mod sources;
 pub mod state;

@@ -7,6 +7,7 @@ pub mod changes;
 pub mod cni;
 mod cni_networks;
 pub mod counters;
+pub mod daemon;
 pub mod datastore;
 mod felix;
 pub mod files;
