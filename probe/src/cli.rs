@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
 
-use crate::sources::GatherOptions;
+use crate::{serving::API_SOCKET, sources::GatherOptions};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -68,9 +68,17 @@ pub struct Global {
     /// `kubectl get nodes,pods,ippools,blockaffinities -A -o json`.
     #[arg(long, value_name = "FILE", global = true)]
     pub facts: Option<PathBuf>,
+    /// Where `caliprobe run` serves its local API, and the other commands ask it. Below `--root` unless given.
+    #[arg(long, value_name = "PATH", global = true, env = "CALIPROBE_API_SOCKET")]
+    pub api_socket: Option<PathBuf>,
 }
 
 impl Global {
+    /// Where the daemon of this node serves its local API.
+    pub fn api_socket(&self) -> PathBuf {
+        self.api_socket.clone().unwrap_or_else(|| self.root.join(API_SOCKET))
+    }
+
     /// What is read of this node.
     pub fn sources(&self) -> GatherOptions {
         GatherOptions { root: self.root.clone(), pools: self.pools.clone(), facts: self.facts.clone() }

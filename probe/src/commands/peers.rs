@@ -23,7 +23,14 @@ pub async fn run(args: &PeersArgs, global: &Global) -> anyhow::Result<Exit> {
     };
     let mut documents = Vec::with_capacity(samples.len());
     for sample in &samples {
-        documents.push(document(args, sample).await?);
+        let mut document = document(args, sample).await?;
+        if args.input.is_none() {
+            document.add_traffic(sources::daemon::traffic(&global.api_socket()).await);
+        }
+        if args.bad {
+            document.keep_bad();
+        }
+        documents.push(document);
     }
     several::print(&documents, global)?;
     Ok(Exit::Fine)
@@ -34,10 +41,5 @@ async fn document(args: &PeersArgs, sample: &Sample) -> anyhow::Result<PeersDocu
     let probes = if args.probe { greet(&model).await? } else { Vec::new() };
     let reviews = node::judge(&model, None);
     let sessions = reviews.into_iter().filter(|review| review.topic == Topic::BgpSessions);
-    let mut document =
-        PeersDocument::new(&model, &probes, sessions.flat_map(|review| review.findings).collect());
-    if args.bad {
-        document.keep_bad();
-    }
-    Ok(document)
+    Ok(PeersDocument::new(&model, &probes, sessions.flat_map(|review| review.findings).collect()))
 }

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
@@ -16,7 +17,8 @@ use crate::{
         peers::{self, Peer},
     },
     observation::PeerEcho,
-    sample::{BgpSession, NeighbourState, PeerKind},
+    sample::{BgpSession, Fact, NeighbourState, PeerKind},
+    state::{PeerTraffic, Traffic},
 };
 
 #[derive(Debug, Serialize)]
@@ -24,6 +26,9 @@ pub struct PeersDocument {
     #[serde(flatten)]
     pub header: Header,
     pub summary: Summary,
+    /// Since when a daemon counts their traffic; `null` where none does. RFC 3339, UTC.
+    pub counted_since: Option<String>,
+    pub counted_until: Option<String>,
     pub peers: Vec<PeerEntry>,
     pub findings: Vec<Finding>,
     pub not_seen: Vec<NotSeen>,
@@ -48,6 +53,8 @@ pub struct PeerEntry {
     pub lost_blocks: Option<Vec<Ipv4Net>>,
     /// The neighbour entry of its address; `null` behind a router, or before the first packet.
     pub neighbour: Option<NeighbourState>,
+    /// Encapsulated packets to and from it, and when; `null` where no daemon counts.
+    pub traffic: Option<PeerTraffic>,
     /// The echo request to its tunnel address, where one was sent.
     pub probe: Option<PeerEcho>,
     /// What is wrong with it, in words; empty where nothing is.
@@ -72,9 +79,29 @@ impl PeersDocument {
         Self {
             header: Header::new("peers", &model.sample.time, Node::of(model)),
             summary: Summary { peers: peers.len(), fine },
+            counted_since: None,
+            counted_until: None,
             peers,
             findings,
             not_seen: not_seen(model),
+        }
+    }
+
+    /// Adds what a daemon counted, or why there is no count.
+    pub fn add_traffic(&mut self, traffic: Fact<Traffic>) {
+        match traffic {
+            Fact::Known(traffic) => {
+                self.counted_since = Some(traffic.started);
+                self.counted_until = Some(traffic.time);
+                for counted in traffic.peers {
+                    if let Some(peer) = self.peers.iter_mut().find(|peer| peer.address == counted.peer) {
+                        peer.traffic = Some(counted);
+                    }
+                }
+            }
+            Fact::Absent(why) => {
+                self.not_seen.push(NotSeen { what: "traffic with each peer".to_owned(), why });
+            }
         }
     }
 
@@ -131,6 +158,9 @@ impl PeersDocument {
             ("LOST", Align::Right),
             ("NEIGHBOUR", Align::Left),
         ];
+        if self.counted_since.is_some() {
+            heading.extend([("SENT", Align::Right), ("HEARD", Align::Right), ("LAST HEARD", Align::Left)]);
+        }
         if self.was_probed() {
             heading.push(("ECHO", Align::Left));
         }
@@ -153,11 +183,35 @@ impl PeersDocument {
             peer.lost_blocks.as_ref().map_or_else(|| "?".to_owned(), |lost| lost.len().to_string()),
             peer.neighbour.map_or_else(dash, |state| state_word(state).to_owned()),
         ];
+        if self.counted_since.is_some() {
+            cells.extend(self.traffic_cells(peer.traffic.as_ref()));
+        }
         if self.was_probed() {
             cells.push(peer.probe.map_or_else(dash, echo_words));
         }
         cells.push(peer.wrong.join("; "));
         cells
+    }
+
+    fn traffic_cells(&self, traffic: Option<&PeerTraffic>) -> [String; 3] {
+        let Some(traffic) = traffic else { return ["–", "–", "–"].map(str::to_owned) };
+        let now = self.counted_until.as_deref().unwrap_or_default();
+        let heard = traffic.last_heard.as_deref();
+        let heard = heard.map_or_else(|| "never".to_owned(), |heard| ago(heard, now));
+        [traffic.encapsulated.to_string(), traffic.decapsulated.to_string(), heard]
+    }
+}
+
+/// How long before `now` that was, in the largest whole unit; the time itself where either is unreadable.
+fn ago(then: &str, now: &str) -> String {
+    let (Ok(then_time), Ok(now)) = (then.parse::<Timestamp>(), now.parse::<Timestamp>()) else {
+        return then.to_owned();
+    };
+    match now.duration_since(then_time).as_secs().max(0) {
+        seconds @ 0..60 => format!("{seconds} s ago"),
+        seconds @ 60..3600 => format!("{} min ago", seconds / 60),
+        seconds @ 3600..86400 => format!("{} h ago", seconds / 3600),
+        seconds => format!("{} d ago", seconds / 86400),
     }
 }
 
@@ -195,6 +249,7 @@ fn entry(model: &Model<'_>, peer: &Peer<'_>, probe: Option<PeerEcho>) -> PeerEnt
         blocks: peer.blocks.clone(),
         lost_blocks,
         neighbour,
+        traffic: None,
         probe,
         wrong,
     }
@@ -243,5 +298,63 @@ fn state_word(state: NeighbourState) -> &'static str {
         NeighbourState::Permanent => "permanent",
         NeighbourState::NoArp => "no ARP",
         NeighbourState::None | NeighbourState::Other(_) => "?",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(last: u8) -> PeerEntry {
+        PeerEntry {
+            address: Ipv4Addr::new(172, 30, 10, last),
+            name: None,
+            session: None,
+            blocks: Vec::new(),
+            lost_blocks: None,
+            neighbour: None,
+            traffic: None,
+            probe: None,
+            wrong: Vec::new(),
+        }
+    }
+
+    fn document() -> PeersDocument {
+        PeersDocument {
+            header: Header::new("peers", "2026-01-01T02:00:00Z", Node::default()),
+            summary: Summary { peers: 3, fine: 3 },
+            counted_since: None,
+            counted_until: None,
+            peers: [186, 187, 188].map(entry).into(),
+            findings: Vec::new(),
+            not_seen: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_daemons_counts_stand_beside_their_peers() {
+        let counted = |last: u8, heard: Option<&str>| PeerTraffic {
+            encapsulated: 12,
+            decapsulated: if heard.is_some() { 7 } else { 0 },
+            last_heard: heard.map(str::to_owned),
+            ..PeerTraffic::of(Ipv4Addr::new(172, 30, 10, last))
+        };
+        let traffic = Traffic {
+            schema_version: 1,
+            started: "2026-01-01T00:00:00Z".to_owned(),
+            time: "2026-01-01T02:00:00Z".to_owned(),
+            peers: vec![counted(186, Some("2026-01-01T01:58:30Z")), counted(187, None)],
+        };
+        let mut document = document();
+        document.add_traffic(Fact::Known(traffic));
+        insta::assert_snapshot!(document.text());
+    }
+
+    #[test]
+    fn without_a_daemon_no_column_pretends_to_count() {
+        let mut document = document();
+        document.add_traffic(Fact::Absent("no daemon runs here: `caliprobe run` counts".to_owned()));
+        let text = document.text();
+        assert!(!text.contains("SENT") && text.contains("no daemon runs here"), "{text}");
     }
 }
