@@ -24,6 +24,7 @@ pub mod pasted;
 pub mod pod_interfaces;
 pub mod privileges;
 mod processes;
+pub mod prometheus;
 pub mod raw_netlink;
 pub mod route_changes;
 pub mod saved;

@@ -89,14 +89,7 @@ impl Machine {
             .iter()
             .map(|(name, addresses)| {
                 let (link, name) = (index(name)?, "eth0".to_owned());
-                Ok(PodInterface {
-                    link,
-                    name,
-                    up: true,
-                    carrier: true,
-                    addresses: addresses.clone(),
-                    inhabited: None,
-                })
+                Ok(PodInterface { link, name, up: true, carrier: true, addresses: addresses.clone() })
             })
             .collect::<Result<_>>()?;
         Ok(Sample {
