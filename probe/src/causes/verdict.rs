@@ -10,7 +10,7 @@ use super::{
     drop_kind::{DropKind, describe},
     inbound,
     kernel_route::{self, Agreement},
-    misdirected, neighbour, netfilter,
+    misdirected, neighbour, netfilter, other_dataplane,
     path::first_missing,
     pod, reverse_path, routing, sender,
     trail::Dropped,
@@ -80,7 +80,8 @@ fn reachable_but_by_icmp(case: &Case<'_>, port: u16, ending: Ending) -> Judgemen
 
 fn conclude(case: &Case<'_>, ending: Ending, all_lost: bool) -> Judgement {
     match ending {
-        Ending::Located(mut located) => {
+        Ending::Located(located) => {
+            let mut located = other_dataplane::at_its_device(case, &located).unwrap_or(located);
             if located.place.direction == Some(Direction::Forward) && located.place.stage == Stage::Routing {
                 match kernel_route::compare(case) {
                     Agreement::Contradicted(seen) if all_lost => {
@@ -183,7 +184,9 @@ fn reachable(case: &Case<'_>) -> Judgement {
 /// this node, it is not proven.
 fn verdict_of(finding: &Finding, all_lost: bool) -> Verdict {
     match finding.cause {
-        Cause::PodNoAnswer | Cause::PodRefused | Cause::LostInUnderlay => Verdict::Unknown,
+        Cause::PodNoAnswer | Cause::PodRefused | Cause::LostInUnderlay | Cause::DataplaneUnsupported => {
+            Verdict::Unknown
+        }
         Cause::PolicyDrop => Verdict::Denied,
         _ if finding.certainty == Certainty::Inferred && finding.cause == Cause::TunnelDown => {
             Verdict::BlackHole

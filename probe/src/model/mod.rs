@@ -9,6 +9,7 @@ pub mod readiness;
 pub mod routing;
 pub mod rows;
 pub mod totals;
+pub mod underlay;
 
 use std::{
     collections::{BTreeSet, HashMap},

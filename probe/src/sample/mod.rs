@@ -465,4 +465,7 @@ pub struct PodInterface {
     pub up: bool,
     pub carrier: bool,
     pub addresses: Vec<Ipv4Addr>,
+    /// Whether a process is in the pod's network namespace; `None` where not every process could be looked at.
+    #[serde(default)]
+    pub inhabited: Option<bool>,
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     fs::{self, File},
     io,
     os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
@@ -79,6 +80,22 @@ impl NetworkNamespace {
         denied.map_or(Ok(None), Err)
     }
 
+    /// The inodes of the network namespaces that processes are in; `None` where not every process can be looked at.
+    pub fn inhabited(root: &Path) -> Option<BTreeSet<u64>> {
+        let mut inodes = BTreeSet::new();
+        for path in of_processes(root) {
+            match fs::metadata(&path) {
+                Ok(metadata) => {
+                    inodes.insert(metadata.ino());
+                }
+                // It has ended meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(_) => return None,
+            }
+        }
+        Some(inodes)
+    }
+
     /// This namespace's identity as seen from the socket's own; `None` where it has none.
     fn id(&self, netlink: &RawNetlink) -> anyhow::Result<Option<i32>> {
         let mut request = GENERIC_HEADER.to_vec();
@@ -116,12 +133,13 @@ fn candidates(root: &Path) -> impl Iterator<Item = PathBuf> {
     let named = ["run/netns", "var/run/netns", "run/docker/netns"]
         .into_iter()
         .flat_map(move |folder| entries(&root.join(folder)));
-    let processes = entries(&root.join("proc"))
-        .filter(|path| {
-            path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit))
-        })
-        .map(|path| path.join("ns/net"));
-    named.chain(processes)
+    named.chain(of_processes(root))
+}
+
+fn of_processes(root: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let is_number = |name: &OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+    let processes = entries(&root.join("proc")).filter(move |path| path.file_name().is_some_and(is_number));
+    processes.map(|path| path.join("ns/net"))
 }
 
 fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {

@@ -33,10 +33,14 @@ pub fn read<'a>(root: &Path, links: impl IntoIterator<Item = &'a Link>) -> PodIn
     if wanted.is_empty() {
         return interfaces;
     }
+    let inhabited = NetworkNamespace::inhabited(root);
     let outcome = NetworkNamespace::find_map(root, |id, namespace| {
         for link in wanted.remove(&id).unwrap_or_default() {
             match look(&namespace, link) {
-                Ok(interface) => interfaces.read.extend(interface),
+                Ok(interface) => interfaces.read.extend(interface.map(|interface| PodInterface {
+                    inhabited: inhabited.as_ref().map(|inodes| inodes.contains(&namespace.inode)),
+                    ..interface
+                })),
                 Err(error) => interfaces.fail(link, format!("{error:#}")),
             }
         }
@@ -81,6 +85,7 @@ fn in_this_namespace(link: u32, peer: u32) -> anyhow::Result<Option<PodInterface
             up: entry.flags.contains(InterfaceFlags::IFF_UP),
             carrier: entry.flags.contains(InterfaceFlags::IFF_RUNNING),
             addresses: Vec::new(),
+            inhabited: None,
         });
         found.addresses.extend(address);
     }

@@ -89,7 +89,14 @@ impl Machine {
             .iter()
             .map(|(name, addresses)| {
                 let (link, name) = (index(name)?, "eth0".to_owned());
-                Ok(PodInterface { link, name, up: true, carrier: true, addresses: addresses.clone() })
+                Ok(PodInterface {
+                    link,
+                    name,
+                    up: true,
+                    carrier: true,
+                    addresses: addresses.clone(),
+                    inhabited: None,
+                })
             })
             .collect::<Result<_>>()?;
         Ok(Sample {

@@ -3,7 +3,7 @@
 use super::{Review, Topic};
 use crate::{
     causes::{Cause, case::finding},
-    model::Model,
+    model::{Model, underlay},
     report::document::{EvidenceSource, Finding, Severity, SubjectKind},
     sample::{Link, LinkStatistics, Part, Sample},
 };
@@ -37,8 +37,7 @@ pub fn review(model: &Model<'_>, earlier: Option<&Sample>) -> Review {
         }
         return review;
     };
-    let path = model.sample.links.iter().filter(|link| is_on_path(model, link));
-    review.found(path.filter_map(|link| rising(model, earlier, link)));
+    review.found(path(model).into_iter().filter_map(|link| rising(model, earlier, link)));
     if review.findings.is_empty() {
         review.pass("no error counter of the path's devices rises");
     }
@@ -47,13 +46,15 @@ pub fn review(model: &Model<'_>, earlier: Option<&Sample>) -> Review {
 
 /// Whether any counter is above zero, so that a second look is worth its time.
 pub fn has_errors(model: &Model<'_>) -> bool {
-    let path = model.sample.links.iter().filter(|link| is_on_path(model, link));
-    path.flat_map(|link| COUNTERS.map(|(_, counter)| counter(&link.statistics))).any(|value| value > 0)
+    path(model)
+        .into_iter()
+        .flat_map(|link| COUNTERS.map(|(_, counter)| counter(&link.statistics)))
+        .any(|value| value > 0)
 }
 
-/// What `tunl0` and pods' devices refuse has causes of its own.
-fn is_on_path(model: &Model<'_>, link: &Link) -> bool {
-    model.is_wire(link.index)
+/// The devices that encapsulated packets leave by. What `tunl0` and pods' devices refuse has causes of its own.
+fn path<'a>(model: &Model<'a>) -> Vec<&'a Link> {
+    underlay::links(model).into_iter().filter_map(|index| model.link(index)).collect()
 }
 
 fn rising(model: &Model<'_>, earlier: &Sample, link: &Link) -> Option<Finding> {

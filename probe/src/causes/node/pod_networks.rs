@@ -2,7 +2,7 @@
 
 use super::{Review, Topic};
 use crate::{
-    causes::{Cause, case::finding},
+    causes::{Cause, case::finding, other_dataplane},
     model::Model,
     report::document::{EvidenceSource, Finding, Severity, SubjectKind},
     sample::{Link, Part, ProcessRole},
@@ -16,13 +16,6 @@ const DEVICES: [(&str, &str); 6] = [
     ("cilium_", "Cilium"),
     ("kube-bridge", "kube-router"),
     ("antrea-gw", "Antrea"),
-];
-/// Devices of Calico's own other dataplanes.
-const OTHER_DATAPLANES: [(&str, &str); 4] = [
-    ("vxlan.calico", "VXLAN"),
-    ("wireguard.cali", "WireGuard"),
-    ("bpfin.cali", "eBPF"),
-    ("bpfout.cali", "eBPF"),
 ];
 
 pub fn review(model: &Model<'_>) -> Review {
@@ -98,12 +91,7 @@ fn devices<'a>(model: &Model<'a>) -> impl Iterator<Item = (&'a Link, &'static st
 fn other_dataplane(model: &Model<'_>) -> Option<Finding> {
     let links = model.sample.links.iter();
     let device = links
-        .filter_map(|link| {
-            OTHER_DATAPLANES
-                .iter()
-                .find(|(prefix, _)| link.name.starts_with(prefix))
-                .map(|(_, what)| (link, *what))
-        })
+        .filter_map(|link| Some((link, other_dataplane::of_device(link)?)))
         .find(|(link, _)| carries_pods(model, link));
     let (summary, evidence) = if let Some((link, what)) = device {
         (

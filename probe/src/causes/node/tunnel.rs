@@ -3,7 +3,7 @@
 use super::{Review, Topic};
 use crate::{
     causes::{Cause, case::finding, tunnel},
-    model::{Model, is_pod_link},
+    model::{Model, is_pod_link, underlay},
     report::document::{EvidenceSource, Finding, Severity, SubjectKind},
     sample::{Link, Part},
 };
@@ -64,8 +64,8 @@ fn without_address(model: &Model<'_>, tunnel: &Link) -> Option<Finding> {
 /// Full-sized packets of pods must fit the tunnel, and encapsulated ones the uplink. Where they do not, path MTU
 /// discovery has to work, which it mostly does.
 fn mtus(model: &Model<'_>, tunnel: &Link, review: &mut Review) {
-    let links = model.sample.links.iter();
-    let wires = links.filter(|link| model.is_wire(link.index) && link.up && link.mtu > 0);
+    let wires = underlay::links(model).into_iter().filter_map(|index| model.link(index));
+    let wires = wires.filter(|link| link.up && link.mtu > 0);
     let Some(wire) = wires.min_by_key(|link| link.mtu).filter(|_| tunnel.mtu > 0) else { return };
     let largest = model.sample.links.iter().filter(|link| is_pod_link(link)).max_by_key(|link| link.mtu);
     let room = wire.mtu.saturating_sub(OUTER_HEADER);

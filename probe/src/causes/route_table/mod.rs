@@ -5,6 +5,7 @@ pub(super) mod blocks;
 mod bridges;
 mod destinations;
 mod encapsulation;
+mod leftovers;
 pub(super) mod next_hops;
 mod overlap;
 pub(super) mod ownership;
@@ -12,7 +13,7 @@ mod pods;
 mod routers;
 
 pub use bridges::idle as idle_bridges;
-pub use pods::unexplained as unexplained_pod_links;
+pub use leftovers::unexplained as unexplained_pod_links;
 
 use super::gateway;
 use crate::{
@@ -51,6 +52,7 @@ pub fn judge(model: &Model<'_>, rows: &[Row<'_>]) -> Vec<Fault> {
     faults.extend(next_hops::judge(model, rows));
     faults.extend(blocks::judge(model, rows));
     faults.extend(pods::judge(model, rows));
+    faults.extend(leftovers::judge(model, rows));
     faults.extend(overlap::judge(model, rows));
     faults.extend(encapsulation::judge(model, rows));
     faults.extend(routers::judge(model, rows));

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::Ipv4Addr};
 
-use super::Fault;
+use super::{Fault, leftovers};
 use crate::{
     causes::{
         Cause,
@@ -12,10 +12,10 @@ use crate::{
     },
     model::{
         Model,
-        rows::{Role, Row, Traffic},
+        rows::{Role, Row},
     },
-    report::document::{EvidenceSource, Finding, Severity, SubjectKind},
-    sample::{Link, NeighbourState, Part, PodInterface},
+    report::document::{EvidenceSource, Finding, SubjectKind},
+    sample::{Link, NeighbourState, PodInterface},
 };
 
 /// The pods that were looked into, by the device on this side.
@@ -40,10 +40,15 @@ pub fn judge(model: &Model<'_>, rows: &[Row<'_>]) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (place, row) in rows.iter().enumerate().filter(|(_, row)| matches!(row.role, Role::LocalPod { .. })) {
         let Some(device) = model.pod_link_of(row.route).and_then(|link| model.link(link)) else { continue };
-        let found = without_carrier(model, row, device)
-            .or_else(|| of_another_pod(model, &inside, row, device))
-            .or_else(|| address_of_the_node(model, row))
-            .or_else(|| silent(model, row, device));
+        let of_another = of_another_pod(model, &inside, row, device);
+        let found = if leftovers::is_leftover(model, device) {
+            of_another
+        } else {
+            without_carrier(model, row, device)
+                .or(of_another)
+                .or_else(|| address_of_the_node(model, row))
+                .or_else(|| silent(model, row, device))
+        };
         faults.extend(found.map(|finding| Fault::of_row(place, finding)));
     }
     faults.extend(without_route(model, &inside).map(Fault::of_no_row));
@@ -129,7 +134,7 @@ fn address_of_the_node(model: &Model<'_>, row: &Row<'_>) -> Option<Finding> {
 /// Pods that have an address, but no row leads to their device.
 fn without_route<'a>(model: &'a Model<'_>, inside: &'a Inside<'_>) -> impl Iterator<Item = Finding> + 'a {
     model.pod_links_without_route().filter_map(move |device| {
-        let pod = inside.by_link.get(&device.index)?;
+        let pod = inside.by_link.get(&device.index).filter(|_| !leftovers::is_leftover(model, device))?;
         let address = pod.addresses.iter().copied().find(|address| model.pod(*address).is_none())?;
         let proof = format!("the pod behind {} has {address} on its {}", device.name, pod.name);
         let found = if device.up {
@@ -139,35 +144,4 @@ fn without_route<'a>(model: &'a Model<'_>, inside: &'a Inside<'_>) -> impl Itera
         };
         Some(found.with(EvidenceSource::Link, proof))
     })
-}
-
-/// Devices without a row behind which nobody looked. A pod's end that is gone takes its device with it, so there is
-/// one; whether a pod still uses it does not show from here.
-pub fn unexplained(model: &Model<'_>) -> Vec<Finding> {
-    if !model.sample.holds(Part::Routes) {
-        return Vec::new();
-    }
-    let looked_into = |link: &&Link| model.sample.pod_interfaces.iter().any(|pod| pod.link == link.index);
-    let devices = model.pod_links_without_route().filter(|link| !looked_into(link));
-    devices.map(|device| leftover_or_lost(model, device)).collect()
-}
-
-fn leftover_or_lost(model: &Model<'_>, device: &Link) -> Finding {
-    let name = &device.name;
-    let summary = format!(
-        "no /32 leads to {name}: either a live pod that lost its route, or a leftover of one that is gone"
-    );
-    let mut found = finding(Cause::StaleInterface, SubjectKind::Interface, name, summary)
-        .inferred()
-        .with_severity(Severity::Info)
-        .with(EvidenceSource::Route, format!("no row leads to {name}"));
-    if model.sample.holds(Part::LinkStatistics) {
-        let Traffic { packets_in, packets_out, .. } = Traffic::of(device);
-        let words =
-            format!("{name} has received {packets_in} packets and sent {packets_out} since it exists");
-        found = found.with(EvidenceSource::Counter, words);
-    }
-    found
-        .confirm("kubectl", format!("calicoctl get workloadendpoint -A -o wide | grep {name}   # a pod: it lost its route (pod-route-missing); none: a leftover"))
-        .confirm(model.node_name(), "caliprobe routes   # as root on the node it looks into the pods themselves")
 }
