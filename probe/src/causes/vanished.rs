@@ -3,12 +3,13 @@
 
 use super::{
     case::{Case, Located},
-    neighbour, reverse_path, routing, tunnel,
+    neighbour, netfilter, reverse_path, routing, tunnel,
     verdict::Ending,
 };
 use crate::{
     model::routing::{Decision, look_up},
     report::document::{Certainty, Direction, Finding, Stage},
+    sample::NetfilterHook,
 };
 
 /// Between the device by which it came in and any by which it could leave.
@@ -28,6 +29,7 @@ pub(super) fn in_routing(case: &Case<'_>, direction: Direction) -> Ending {
         Some(Decision::Rule { .. }) => "a routing rule refuses it".to_owned(),
         Some(Decision::NoRoute) | None => "no drop was seen".to_owned(),
     };
+    let what = what + &netfilter::risen(case, &[NetfilterHook::Prerouting, NetfilterHook::Forward]);
     Ending::Unknown { place: Some(case.place(direction, Stage::Routing, None)), seen: what }
 }
 
@@ -43,7 +45,8 @@ pub(super) fn in_tunnel(case: &Case<'_>, direction: Direction) -> Ending {
     }
     Ending::Unknown {
         place: Some(case.place(direction, Stage::Tunnel, Some(tunnel::TUNNEL.to_owned()))),
-        seen: "it entered tunl0, did not leave by a NIC, and no drop was seen".to_owned(),
+        seen: "it entered tunl0, did not leave by a NIC, and no drop was seen".to_owned()
+            + &netfilter::risen(case, &[NetfilterHook::Output, NetfilterHook::Postrouting]),
     }
 }
 
@@ -53,7 +56,8 @@ pub(super) fn at_decapsulation(case: &Case<'_>, direction: Direction) -> Ending 
         Some(located) => Ending::Located(located),
         None => Ending::Unknown {
             place: Some(case.place(direction, Stage::Decap, None)),
-            seen: "it arrived encapsulated, tunl0 did not give it out, and no drop was seen".to_owned(),
+            seen: "it arrived encapsulated, tunl0 did not give it out, and no drop was seen".to_owned()
+                + &netfilter::risen(case, &[NetfilterHook::Prerouting, NetfilterHook::Input]),
         },
     }
 }

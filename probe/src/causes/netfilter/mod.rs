@@ -7,12 +7,19 @@ mod calico;
 mod counts;
 mod cures;
 mod meeting;
-mod owner;
+pub(super) mod owner;
+mod risen;
 mod suspects;
 mod table_full;
-mod words;
+pub(super) mod words;
 
-use super::{case::Case, drop_kind::describe, verdict::Ending};
+pub use risen::words as risen;
+
+use super::{
+    case::{Case, Located},
+    drop_kind::describe,
+    verdict::Ending,
+};
 use crate::{
     observation::DropSighting,
     report::document::{Direction, Stage},
@@ -32,7 +39,11 @@ pub(super) fn dropped(
     let place = case.place(direction, Stage::Netfilter, device);
     let unknown = |seen: String| Ending::Unknown { place: Some(place.clone()), seen };
     let Some(hook) = hook else {
-        return unknown(format!("{}; the kernel stack does not tell at which hook", describe(drop)));
+        return unknown(format!(
+            "{}; the kernel stack does not tell at which hook{}",
+            describe(drop),
+            risen(case, &NetfilterHook::ALL)
+        ));
     };
     let Some(sets) = case.before.rule_sets.known() else {
         let why = case.before.rule_sets.absent().unwrap_or_default();
@@ -42,7 +53,7 @@ pub(super) fn dropped(
     let suspects = Suspects::find(case, sets, &meeting);
     match suspects.list.as_slice() {
         [] => match table_full::judge(case, &meeting, &suspects, drop) {
-            Some(finding) => Ending::Located(super::case::Located { finding, place }),
+            Some(finding) => Ending::Located(Located { finding, place }),
             None => unknown(format!(
                 "{}; no rule that it may have met counted it{}",
                 at(hook, drop),
@@ -56,7 +67,7 @@ pub(super) fn dropped(
         )),
         [only] => {
             let finding = blame::finding(case, &meeting, &suspects, only, drop);
-            Ending::Located(super::case::Located { finding, place })
+            Ending::Located(Located { finding, place })
         }
         several => {
             unknown(format!("{}; it was one of {}{}", at(hook, drop), list(several), missed(&suspects)))
