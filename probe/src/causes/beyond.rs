@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use super::{
     Cause,
     case::{Case, Located, finding},
-    misdirected,
+    misdirected, netfilter,
     pod::pod_words,
     tunnel,
 };
@@ -33,6 +33,15 @@ pub fn this_node(case: &Case<'_>) -> Located {
     if let Some(located) = known {
         return located;
     }
+    let place = Place { node: node.clone(), direction: None, stage: Stage::Underlay, device: None };
+    if let Some(rewritten) = netfilter::rewritten_source(case) {
+        let text = format!("{sent} left for {node} so, and nothing came back");
+        let found = rewritten.inferred().with(EvidenceSource::Probe, text);
+        return Located {
+            finding: found.confirm(&node, format!("caliprobe diagnose {}", case.target)),
+            place,
+        };
+    }
     let mut found = finding(
         Cause::LostInUnderlay,
         SubjectKind::Peer,
@@ -54,7 +63,6 @@ pub fn this_node(case: &Case<'_>) -> Located {
     let found = found
         .confirm(&node, format!("caliprobe diagnose {}", case.target))
         .confirm(&node, "tcpdump -ni any 'ip proto 4'   # does it arrive there?");
-    let place = Place { node, direction: None, stage: Stage::Underlay, device: None };
     Located { finding: found, place }
 }
 

@@ -161,7 +161,7 @@ fn reachable(case: &Case<'_>) -> Judgement {
     let mut judgement = Judgement {
         verdict: Verdict::Reachable,
         lost_at: None,
-        findings: Vec::new(),
+        findings: netfilter::rewritten_source(case).into_iter().collect(),
         next: Vec::new(),
         not_seen: limits(case),
     };
@@ -184,9 +184,11 @@ fn reachable(case: &Case<'_>) -> Judgement {
 /// this node, it is not proven.
 fn verdict_of(finding: &Finding, all_lost: bool) -> Verdict {
     match finding.cause {
-        Cause::PodNoAnswer | Cause::PodRefused | Cause::LostInUnderlay | Cause::DataplaneUnsupported => {
-            Verdict::Unknown
-        }
+        Cause::PodNoAnswer
+        | Cause::PodRefused
+        | Cause::LostInUnderlay
+        | Cause::SnatOnPodTraffic
+        | Cause::DataplaneUnsupported => Verdict::Unknown,
         Cause::PolicyDrop => Verdict::Denied,
         _ if finding.certainty == Certainty::Inferred && finding.cause == Cause::TunnelDown => {
             Verdict::BlackHole

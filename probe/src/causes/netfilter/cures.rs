@@ -1,5 +1,7 @@
 //! What cures a drop by a rule: at its owner, because who wrote a rule writes it again.
 
+use std::net::Ipv4Addr;
+
 use super::{
     calico,
     meeting::Meeting,
@@ -24,7 +26,7 @@ pub fn add(case: &Case<'_>, meeting: &Meeting<'_>, suspect: &Suspect<'_>, found:
         }
         Cause::ConntrackInvalid => of_invalid(case, meeting, found),
         Cause::ForwardPolicyDrop => of_forward_policy(case, &suspect.place, found),
-        _ => at_owner(case, meeting, &suspect.place, found),
+        _ => at_owner(case, meeting.packet.source, &suspect.place, found),
     }
 }
 
@@ -89,9 +91,9 @@ fn of_forward_policy(case: &Case<'_>, place: &Place<'_>, found: Finding) -> Find
         .stopgap(&case.node, format!("{accept}   # stays until docker or firewalld sets it again"))
 }
 
-fn at_owner(case: &Case<'_>, meeting: &Meeting<'_>, place: &Place<'_>, found: Finding) -> Finding {
+/// The cure by who wrote a rule that is in the way of packets from an address.
+pub fn at_owner(case: &Case<'_>, from: Ipv4Addr, place: &Place<'_>, found: Finding) -> Finding {
     let node = &case.node;
-    let from = meeting.packet.source;
     let pool = case.model.pool_of(from).map_or_else(|| from.to_string(), |pool| pool.cidr.to_string());
     match Owner::of(place) {
         Owner::Calico if calico::chain_name(&place.chain.name).starts_with("cali-") => felix_anew(node, found),

@@ -8,11 +8,13 @@ mod counts;
 mod cures;
 mod meeting;
 pub(super) mod owner;
+mod rewritten;
 mod risen;
 mod suspects;
 mod table_full;
 pub(super) mod words;
 
+pub use rewritten::source as rewritten_source;
 pub use risen::words as risen;
 
 use super::{
