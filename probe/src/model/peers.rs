@@ -62,6 +62,13 @@ pub fn all<'a>(model: &Model<'a>) -> Vec<Peer<'a>> {
     addresses.into_iter().map(peer).collect()
 }
 
+/// Whether anybody but routes and Felix' set of hosts says that an address is a node's: a session of BIRD's, or the
+/// datastore.
+pub fn is_vouched_for(model: &Model<'_>, address: Ipv4Addr) -> bool {
+    let mut sessions = model.sample.bird.known().into_iter().flat_map(|bird| &bird.sessions);
+    sessions.any(|session| session.peer == address) || node_name(model, address).is_some()
+}
+
 /// The blocks that a node has and no route of this one leads to; `None` where nobody says which it has.
 pub fn lost_blocks(model: &Model<'_>, node: Ipv4Addr) -> Option<Vec<Ipv4Net>> {
     let datastore = model.sample.datastore.known()?;

@@ -3,6 +3,7 @@
 
 mod calico;
 mod explain;
+mod firewall;
 mod flapping;
 mod interfaces;
 mod names;
@@ -46,6 +47,7 @@ pub fn judge_with(model: &Model<'_>, earlier: Option<&Sample>, of_others: Vec<Fi
         routes::review(model, of_others),
         settings::review(model),
         interfaces::review(model, earlier),
+        firewall::review(model),
         tables::review(model, earlier),
     ];
     explain::fold(model, &mut reviews);

@@ -1,6 +1,6 @@
 //! Other pod networks on this node, and dataplanes of Calico whose path is another one.
 
-use super::{Review, Topic};
+use super::{Review, Topic, firewall};
 use crate::{
     causes::{Cause, case::finding, other_dataplane},
     model::Model,
@@ -50,7 +50,8 @@ fn other_networks(model: &Model<'_>) -> Option<Finding> {
         .map(|network| network.file.as_str())
         .collect();
     let devices: Vec<(&Link, &str)> = devices(model).collect();
-    if running.is_empty() && others.is_empty() && devices.is_empty() {
+    let chains = firewall::of_other_networks(model);
+    if running.is_empty() && others.is_empty() && devices.is_empty() && chains.is_empty() {
         return None;
     }
     let preferred = first.filter(|_| networks.iter().any(|network| is_calico(&network.plugins)));
@@ -77,6 +78,11 @@ fn other_networks(model: &Model<'_>) -> Option<Finding> {
     }
     for (link, whose) in devices {
         found = found.with(EvidenceSource::Link, format!("{} is a device of {whose}", link.name));
+    }
+    for (network, chains) in chains {
+        let first = chains.first().map_or("", String::as_str);
+        let more = if chains.len() > 1 { format!(" and {} more", chains.len() - 1) } else { String::new() };
+        found = found.with(EvidenceSource::Rule, format!("chains of {network}: {first}{more}"));
     }
     Some(found.confirm(model.node_name(), "ls /etc/cni/net.d; ip -brief link"))
 }

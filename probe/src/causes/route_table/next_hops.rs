@@ -14,6 +14,7 @@ use crate::{
     },
     model::{
         Model, Way,
+        peers::is_vouched_for,
         routing::{Decision, Flow, look_up},
         rows::{Role, Row, is_bridge_name},
     },
@@ -165,7 +166,7 @@ fn all_without_carrier(model: &Model<'_>, hops: &[&Hop]) -> bool {
 /// Where Felix' set of all nodes is known, it decides. It may be older than the routes, so it proves nothing alone.
 pub fn not_a_node(model: &Model<'_>, next_hop: Ipv4Addr, blocks: &str) -> Option<Finding> {
     let hosts = model.sample.sets.hosts.known().filter(|hosts| !hosts.is_empty())?;
-    if hosts.iter().any(|host| host.contains(&next_hop)) {
+    if hosts.iter().any(|host| host.contains(&next_hop)) || is_vouched_for(model, next_hop) {
         return None;
     }
     let summary = format!("the next hop {next_hop} of {blocks} is no Calico node");

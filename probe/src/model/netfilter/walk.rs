@@ -37,6 +37,8 @@ pub struct Walk<'a> {
     pub rewrites: Vec<Stop<'a>>,
     /// Whether it may get through.
     pub passes: bool,
+    /// Its mark behind the hook, where it gets through.
+    pub mark: Bits,
     /// Whether everything that it may meet was walked.
     pub complete: bool,
 }
@@ -87,7 +89,13 @@ pub fn changed_bits(part: &RulePart) -> u32 {
 impl<'a> Firewall<'a> {
     /// Walks a packet through the chains of a hook.
     pub fn walk(&self, model: &Model<'_>, hook: NetfilterHook, packet: &Packet<'_>) -> Walk<'a> {
-        let walk = Walk { stops: Vec::new(), rewrites: Vec::new(), passes: false, complete: true };
+        let walk = Walk {
+            stops: Vec::new(),
+            rewrites: Vec::new(),
+            passes: false,
+            mark: Bits::UNKNOWN,
+            complete: true,
+        };
         let mut walker = Walker { model, firewall: self, packet: packet.clone(), walk, steps: 0 };
         let mut state = Some(State { mark: packet.mark, sure: true });
         for entrance in self.entrances(hook) {
@@ -96,6 +104,7 @@ impl<'a> Firewall<'a> {
             state = walker.enter(entrance, here);
         }
         walker.walk.passes = state.is_some();
+        walker.walk.mark = state.map_or(Bits::UNKNOWN, |state| state.mark);
         walker.walk
     }
 }
