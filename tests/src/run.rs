@@ -126,6 +126,9 @@ fn one(scenario: &Scenario, lab: &Lab) -> Result<Outcome> {
         }
     }
     traffic.wait_until_it_flows()?;
+    if let Some(max) = scenario.conntrack_max {
+        settings.set("net.netfilter.nf_conntrack_max", &max.to_string())?;
+    }
     let start = Instant::now();
     if let Some(counting) = &scenario.count {
         let differences = counting::run(counting, &scenario.on, &cluster, &lab.caliprobe)?;

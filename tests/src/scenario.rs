@@ -44,6 +44,9 @@ pub struct Scenario {
     /// Shell scripts by machine that run beside caliprobe; each must print a line once its traffic flows.
     #[serde(default)]
     pub traffic: BTreeMap<String, Commands>,
+    /// How many connections each machine may track, set once the traffic flows: its connections are to be among them.
+    #[serde(default)]
+    pub conntrack_max: Option<u32>,
     /// Arguments of caliprobe; `$NAME` stands for what `caliprobe-lab shell` shows by `env`.
     #[serde(default, deserialize_with = "words")]
     pub run: Vec<String>,
