@@ -5,7 +5,10 @@ use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
 
-use crate::{serving::API_SOCKET, sources::GatherOptions};
+use crate::{
+    serving::API_SOCKET,
+    sources::{GatherOptions, prometheus::Prometheus},
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -33,6 +36,11 @@ const PEERS_EXAMPLES: &str = "\
 Examples:
   caliprobe peers
   caliprobe peers --bad --probe";
+
+const CLUSTER_EXAMPLES: &str = "\
+Examples:
+  caliprobe cluster --prometheus http://prometheus.monitoring:9090
+  kubectl -n monitoring port-forward svc/prometheus 9090 & caliprobe cluster --prometheus http://127.0.0.1:9090";
 
 const ROUTES_EXAMPLES: &str = "\
 Examples:
@@ -68,17 +76,12 @@ pub struct Global {
     /// `kubectl get nodes,pods,ippools,blockaffinities -A -o json`.
     #[arg(long, value_name = "FILE", global = true)]
     pub facts: Option<PathBuf>,
-    /// Where `caliprobe run` serves its local API, and the other commands ask it. Below `--root` unless given.
-    #[arg(long, value_name = "PATH", global = true, env = "CALIPROBE_API_SOCKET")]
-    pub api_socket: Option<PathBuf>,
+    /// Where `caliprobe run` serves its local API, and the other commands ask it.
+    #[arg(long, value_name = "PATH", default_value = API_SOCKET, global = true, env = "CALIPROBE_API_SOCKET")]
+    pub api_socket: PathBuf,
 }
 
 impl Global {
-    /// Where the daemon of this node serves its local API.
-    pub fn api_socket(&self) -> PathBuf {
-        self.api_socket.clone().unwrap_or_else(|| self.root.join(API_SOCKET))
-    }
-
     /// What is read of this node.
     pub fn sources(&self) -> GatherOptions {
         GatherOptions { root: self.root.clone(), pools: self.pools.clone(), facts: self.facts.clone() }
@@ -100,6 +103,8 @@ pub enum Command {
     Check(CheckArgs),
     /// The other nodes: BGP session, blocks, next hop, neighbour, traffic both ways.
     Peers(PeersArgs),
+    /// The nodes of the cluster and the loss between them, worst first, by what Prometheus scraped of their daemons.
+    Cluster(ClusterArgs),
     /// The route table: what each row is for, its traffic, and what is wrong with it.
     Routes(RoutesArgs),
     /// What this kernel and these privileges allow, what is lost by what they do not, and what to do.
@@ -209,6 +214,14 @@ pub struct PeersArgs {
     /// Judge a saved sample, or outputs that were pasted, instead of this node.
     #[arg(long, value_name = "PATH")]
     pub input: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = CLUSTER_EXAMPLES)]
+pub struct ClusterArgs {
+    /// The Prometheus that scrapes the nodes, with the rules of deploy/prometheus.
+    #[arg(long, value_name = "URL", value_parser = Prometheus::parse, env = "CALIPROBE_PROMETHEUS_URL")]
+    pub prometheus: Prometheus,
 }
 
 #[derive(Debug, Args)]

@@ -36,6 +36,7 @@ async fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
     match &cli.command {
         Command::Check(args) => commands::check::run(args, &cli.global).await,
         Command::Peers(args) => commands::peers::run(args, &cli.global).await,
+        Command::Cluster(args) => commands::cluster::run(args, &cli.global).await,
         Command::Diagnose(args) => commands::diagnose::run(args, &cli.global).await,
         Command::Run(args) => commands::run::run(args, &cli.global).await,
         Command::Detach(args) => commands::detach::run(args, &cli.global),

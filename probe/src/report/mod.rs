@@ -1,6 +1,7 @@
 //! Findings made into what a person or a program reads.
 
 pub mod check;
+pub mod cluster;
 pub mod document;
 pub mod error;
 pub mod ledger;

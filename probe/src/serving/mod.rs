@@ -26,8 +26,8 @@ use crate::state::State;
 
 /// Where metrics are served: beside the ports 9100 to 9999, all of which some exporter has as its own.
 pub const METRICS_ADDRESS: &str = "127.0.0.1:10475";
-/// Where the local API is, below the root of the file system.
-pub const API_SOCKET: &str = "run/caliprobe/api.sock";
+/// Where the local API is.
+pub const API_SOCKET: &str = "/run/caliprobe/api.sock";
 
 /// Connections that wait for being accepted; more are refused by the kernel.
 const BACKLOG: u32 = 1024;

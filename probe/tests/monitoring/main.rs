@@ -2,6 +2,8 @@
 //! neither `CALIPROBE_PROMETHEUS`, PATH nor xtask's cache has its programs, these tests say so and are skipped.
 
 #[cfg(test)]
+mod cluster;
+#[cfg(test)]
 mod dashboard;
 #[cfg(test)]
 mod history;

@@ -9,7 +9,7 @@ use super::{
     programs::promtool,
 };
 
-const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/prometheus/caliprobe.rules.yml");
+pub const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/prometheus/caliprobe.rules.yml");
 const NODES: [u32; 5] = [1, 2, 3, 4, 5];
 
 /// Exactly these alerts fire at a minute: by name, severity and other labels.

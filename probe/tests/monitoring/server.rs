@@ -16,11 +16,11 @@ use caliprobe::{
     sources::prometheus::{Prometheus, Sample},
     state::State,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use super::programs::find;
+use super::{programs::find, rules::RULES};
 
 const DEADLINE: Duration = Duration::from_mins(1);
 
@@ -34,6 +34,14 @@ pub struct Server {
 impl Server {
     /// Starts it, with nodes to scrape five times a second; `None` where there is no Prometheus.
     pub async fn start(nodes: &[Node], history: Option<&str>) -> Result<Option<Self>> {
+        Self::with(configure(nodes, &[RULES]), history).await
+    }
+
+    pub async fn start_without_rules(nodes: &[Node]) -> Result<Option<Self>> {
+        Self::with(configure(nodes, &[]), None).await
+    }
+
+    async fn with(configuration: Value, history: Option<&str>) -> Result<Option<Self>> {
         let (Some(program), Some(promtool)) = (find("prometheus"), find("promtool")) else { return Ok(None) };
         let folder = tempfile::tempdir()?;
         let data = folder.path().join("data");
@@ -47,10 +55,10 @@ impl Server {
                 .output()?;
             ensure!(blocks.status.success(), "{}", String::from_utf8_lossy(&blocks.stderr));
         }
-        let configuration = folder.path().join("prometheus.json");
-        fs::write(&configuration, configure(nodes).to_string())?;
+        let file = folder.path().join("prometheus.json");
+        fs::write(&file, configuration.to_string())?;
         let mut process = Command::new(program);
-        process.arg(format!("--config.file={}", configuration.display()));
+        process.arg(format!("--config.file={}", file.display()));
         process.arg(format!("--storage.tsdb.path={}", data.display()));
         process.args(["--web.listen-address=127.0.0.1:0", "--log.level=error"]);
         process.stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
@@ -96,14 +104,14 @@ impl Node {
     }
 }
 
-fn configure(nodes: &[Node]) -> serde_json::Value {
+fn configure(nodes: &[Node], rules: &[&str]) -> Value {
     let targets: Vec<String> =
         nodes.iter().filter_map(|node| Some(node.serving.metrics_address()?.to_string())).collect();
     let job = |name, page| json!({ "job_name": name, "metrics_path": page, "static_configs": [{ "targets": targets }] });
     json!({
         "global": { "scrape_interval": "200ms", "scrape_timeout": "200ms", "evaluation_interval": "1s" },
         "scrape_configs": [job("caliprobe", "/metrics"), job("caliprobe-peers", "/metrics/peers")],
-        "rule_files": [concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/prometheus/caliprobe.rules.yml")],
+        "rule_files": rules,
     })
 }
 

@@ -1,0 +1,62 @@
+//! `caliprobe cluster`: which nodes disagree on what was sent between them, and where are black holes?
+
+use std::io::{self, Write as _};
+
+use anyhow::bail;
+use jiff::Timestamp;
+
+use crate::{
+    cli::{ClusterArgs, Global, Output},
+    exit::Exit,
+    report::cluster::{ClusterDocument, Facts, Verdict},
+    sources::prometheus::Prometheus,
+};
+
+/// Asks Prometheus, and prints nodes and pairs, the worst first.
+pub async fn run(args: &ClusterArgs, global: &Global) -> anyhow::Result<Exit> {
+    let facts = gather(&args.prometheus).await?;
+    let document = ClusterDocument::new(&Timestamp::now().to_string(), &facts);
+    let mut out = io::stdout().lock();
+    match global.output {
+        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?,
+        Output::Text if global.quiet => writeln!(out, "{}", document.quiet())?,
+        Output::Text => write!(out, "{}", document.text())?,
+    }
+    Ok(match document.verdict {
+        Verdict::Healthy => Exit::Fine,
+        Verdict::Problems => Exit::Proven,
+        Verdict::Unknown => Exit::CannotSay,
+    })
+}
+
+async fn gather(prometheus: &Prometheus) -> anyhow::Result<Facts> {
+    let names = prometheus.query("caliprobe:node_name").await?;
+    if names.is_empty() {
+        if prometheus.query("count(caliprobe_node_info)").await?.is_empty() {
+            bail!(
+                "{prometheus} has no metrics of caliprobe: run `caliprobe run --listen ADDRESS:10475` on the nodes, and \
+                 scrape them as deploy/prometheus/scrape.yml does"
+            );
+        }
+        bail!("{prometheus} scrapes caliprobe without its rules: load deploy/prometheus/caliprobe.rules.yml");
+    }
+    Ok(Facts {
+        names,
+        judged: prometheus.query("caliprobe:node_judged").await?,
+        dark: prometheus.query("caliprobe:node_dark:senders").await?,
+        deaf: prometheus.query("caliprobe:node_deaf:pairs").await?,
+        mute: prometheus.query("caliprobe:node_mute:pairs").await?,
+        loss: prometheus.query("topk(1000, caliprobe:pair_loss:ratio5m >= 0.05)").await?,
+        sent: prometheus
+            .query("caliprobe:pair_sent:increase5m and topk(1000, caliprobe:pair_loss:ratio5m >= 0.05)")
+            .await?,
+        lossy_pairs: prometheus.query("count(caliprobe:pair_loss:ratio5m >= 0.05)").await?,
+        judged_pairs: prometheus.query("count(caliprobe:pair_loss:ratio5m)").await?,
+        black_holes: prometheus
+            .query(
+                "topk(1000, caliprobe_black_hole_open * on (instance) group_left (node) \
+                 max by (instance, node) (caliprobe_node_info))",
+            )
+            .await?,
+    })
+}
