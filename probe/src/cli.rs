@@ -1,6 +1,10 @@
 //! The whole command line in one place.
 
-use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
@@ -76,12 +80,18 @@ pub struct Global {
     /// `kubectl get nodes,pods,ippools,blockaffinities -A -o json`.
     #[arg(long, value_name = "FILE", global = true)]
     pub facts: Option<PathBuf>,
-    /// Where `caliprobe run` serves its local API, and the other commands ask it.
-    #[arg(long, value_name = "PATH", default_value = API_SOCKET, global = true, env = "CALIPROBE_API_SOCKET")]
-    pub api_socket: PathBuf,
+    /// The unix socket of the local API, which `run` serves and the other commands ask; /run/caliprobe/api.sock
+    /// without it.
+    #[arg(long, value_name = "FILE", global = true, env = "CALIPROBE_API_SOCKET")]
+    pub api_socket: Option<PathBuf>,
 }
 
 impl Global {
+    /// Where a daemon is asked.
+    pub fn api_socket(&self) -> &Path {
+        self.api_socket.as_deref().unwrap_or(Path::new(API_SOCKET))
+    }
+
     /// What is read of this node.
     pub fn sources(&self) -> GatherOptions {
         GatherOptions { root: self.root.clone(), pools: self.pools.clone(), facts: self.facts.clone() }

@@ -25,7 +25,7 @@ pub async fn run(args: &PeersArgs, global: &Global) -> anyhow::Result<Exit> {
     for sample in &samples {
         let mut document = document(args, sample).await?;
         if args.input.is_none() {
-            document.add_traffic(sources::daemon::traffic(&global.api_socket).await);
+            document.add_traffic(sources::daemon::traffic(global.api_socket()).await);
         }
         if args.bad {
             document.keep_bad();
