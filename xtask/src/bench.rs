@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what each kernel program costs on this machine's kernel.
+//! `cargo xtask bench`: what each kernel program costs on this machine's kernel, and what it costs to answer a scraper.
 
 use std::process::ExitCode;
 
@@ -16,5 +16,7 @@ pub fn run() -> Result<ExitCode> {
     let program = binaries::built(&mut build, "programs")?;
     let mut bench = command::as_root(&program);
     let status = bench.status().with_context(|| format!("cannot start {}", command::line(&bench)))?;
+    println!();
+    command::run(cargo().args(["bench", "--quiet", "--package", "caliprobe", "--bench", "pages"]))?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
