@@ -44,6 +44,8 @@ pub const TRANSIT: Pair = Pair::Second;
 pub const OUTER_FRAGMENTS: u32 = 4;
 pub const TRUNCATED: u32 = 5;
 pub const DROPS_WITHOUT_ROOM: u32 = 6;
+/// The last bare packet of the host itself, as `LAST_BARE` has it.
+pub const LAST_HOST_BARE: u32 = 7;
 
 /// In the first of a pod interface's two slots.
 pub const FROM_POD: Pair = Pair::First;
@@ -55,6 +57,10 @@ pub const SECOND: u32 = 1;
 pub const BARE: Pair = Pair::First;
 pub const DROPPED: Pair = Pair::Second;
 pub const BARE_TO_POOL: Pair = Pair::Third;
+/// Words of the second that tell of the last bare packet to a pool: destination, in host byte order and the upper half,
+/// with the device by which it left; and source.
+pub const LAST_BARE: u32 = 6;
+pub const LAST_BARE_SOURCE: u32 = 7;
 /// Slots of a pod interface.
 pub const LINK_SLOTS: u32 = 2;
 
@@ -154,6 +160,22 @@ pub struct DropKey {
 pub struct DropCount {
     pub segments: u64,
     pub buffers: u64,
+    pub last: LastDrop,
+}
+
+/// The packet that was counted last. Two CPUs that drop at once may mix theirs: packets of one key, so of one block,
+/// device and function.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct LastDrop {
+    /// Source in the upper half, destination in the lower one, both in host byte order. Inner addresses where the
+    /// packet was encapsulated.
+    pub addresses: u64,
+    /// Likewise the outer ones; 0 where it was not.
+    pub outer: u64,
+    pub mark: u32,
+    /// IPv4 protocol number.
+    pub protocol: u32,
 }
 
 /// Drop keys that are told apart.
@@ -187,7 +209,7 @@ const _: () = assert!(size_of::<LinkEntry>() == 8);
 const _: () = assert!(size_of::<PoolEntry>() == 20);
 const _: () = assert!(size_of::<NodeBucket>() == 32);
 const _: () = assert!(size_of::<DropKey>() == 32);
-const _: () = assert!(size_of::<DropCount>() == 16);
+const _: () = assert!(size_of::<DropCount>() == 40);
 const _: () = assert!(size_of::<DropOffsets>() == 24);
 const _: () = assert!(size_of::<CodeRange>() == 16);
 

@@ -6,8 +6,8 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::warn;
 use probe_common::ledger::{
-    CodeRange, DROPPED, DROPS_WITHOUT_ROOM, DropKey, DropOffsets, NO_SLOT, NODE_OTHER, OTHER_NAMESPACE,
-    OWN_NAMESPACE, SECOND, UNKNOWN_NAMESPACE,
+    CodeRange, DROPPED, DROPS_WITHOUT_ROOM, DropKey, DropOffsets, LastDrop, NO_SLOT, NODE_OTHER,
+    OTHER_NAMESPACE, OWN_NAMESPACE, SECOND, UNKNOWN_NAMESPACE,
 };
 
 use crate::{
@@ -143,12 +143,23 @@ fn count(buffer: &impl Buffer, location: u64, reason: u32) -> Option<Outcome> {
         enter_atomically(from + SECOND, DROPPED, segments);
     }
     let key = key(location, reason, ingress_link, &place, to, encapsulated);
-    if enter_drop(&key, segments) {
+    let last = LastDrop {
+        addresses: pair(&header),
+        outer: if encapsulated { pair(&outer) } else { 0 },
+        mark: buffer.member(OFFSETS.load().mark),
+        protocol: u32::from(header.protocol),
+    };
+    if enter_drop(&key, segments, last) {
         return Some(Outcome::Counted);
     }
     let is_first = word(NODE_OTHER, DROPS_WITHOUT_ROOM) == 0;
     add_atomically(NODE_OTHER, DROPS_WITHOUT_ROOM, 1);
     Some(if is_first { Outcome::FirstWithoutRoom } else { Outcome::Counted })
+}
+
+#[inline(always)]
+fn pair(header: &Ipv4) -> u64 {
+    u64::from(header.source) << 32 | u64::from(header.destination)
 }
 
 #[inline(always)]

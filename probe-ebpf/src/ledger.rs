@@ -7,7 +7,7 @@ use aya_ebpf::{
     maps::{Array, HashMap},
 };
 use probe_common::ledger::{
-    BLOCK_ENTRIES, DROP_ENTRIES, DropCount, DropKey, FIRST_FREE, LINK_ENTRIES, LinkEntry, NO_SLOT,
+    BLOCK_ENTRIES, DROP_ENTRIES, DropCount, DropKey, FIRST_FREE, LINK_ENTRIES, LastDrop, LinkEntry, NO_SLOT,
     NODE_BUCKETS, NodeBucket, POOLS, Pair, PoolEntry, Slot, bucket,
 };
 
@@ -65,6 +65,19 @@ pub(crate) fn add(number: u32, word: u32, amount: u64) {
         }
     {
         *word += amount;
+    }
+}
+
+/// Sets one word, where only the last value counts. For tc programs only.
+#[inline(always)]
+pub(crate) fn note(number: u32, word: u32, value: u64) {
+    if let Some(slot) = slot(number)
+        && let Some(word) = {
+            // SAFETY: as in `enter`.
+            unsafe { (*slot).words.get_mut(word as usize) }
+        }
+    {
+        *word = value;
     }
 }
 
@@ -166,23 +179,26 @@ pub(crate) fn node(address: u32) -> u32 {
 
 /// Enters a drop under its key; false where there is no room for a new key.
 #[inline(always)]
-pub(crate) fn enter_drop(key: &DropKey, segments: u64) -> bool {
+pub(crate) fn enter_drop(key: &DropKey, segments: u64, last: LastDrop) -> bool {
     const ONLY_NEW: u64 = 1;
-    if count_drop(key, segments) {
+    if count_drop(key, segments, last) {
         return true;
     }
     // Where two CPUs meet a new key at once, the one that comes second finds the other's entry. The value is
     // none that the compiler knows, or it would share the memory of a global of the same bytes.
-    DROPS.insert(key, DropCount { segments, buffers: 1 }, ONLY_NEW).is_ok() || count_drop(key, segments)
+    DROPS.insert(key, DropCount { segments, buffers: 1, last }, ONLY_NEW).is_ok()
+        || count_drop(key, segments, last)
 }
 
 #[inline(always)]
-fn count_drop(key: &DropKey, segments: u64) -> bool {
+fn count_drop(key: &DropKey, segments: u64, last: LastDrop) -> bool {
     let Some(count) = DROPS.get_ptr_mut(key) else { return false };
-    // SAFETY: entries of a preallocated hash stay valid memory; both words are aligned.
+    // SAFETY: entries of a preallocated hash stay valid memory; all words are aligned, and any bytes are a
+    // packet.
     unsafe {
         add_to(&raw mut (*count).segments, segments);
         add_to(&raw mut (*count).buffers, 1);
+        (&raw mut (*count).last).write_volatile(last);
     }
     true
 }

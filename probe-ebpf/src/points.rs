@@ -2,13 +2,14 @@
 
 use aya_ebpf::programs::TcContext;
 use probe_common::ledger::{
-    BARE, BARE_TO_POOL, ENCAPSULATED, FROM_POD, FROM_TUNNEL, FROM_WIRE, HOST_BARE, LOCAL, NO_SLOT, NODE_FLOW,
-    NODE_OTHER, OUTER_FRAGMENTS, PEER_BUFFERS, PEER_BYTES, PEER_FRAGMENTS, PEER_IN, PEER_OUT, PEER_SEGMENTS,
-    Pair, SAME_NODE, SECOND, TO_POD, TO_TUNNEL, TO_WIRE, TRANSIT, TRUNCATED,
+    BARE, BARE_TO_POOL, ENCAPSULATED, FROM_POD, FROM_TUNNEL, FROM_WIRE, HOST_BARE, LAST_BARE,
+    LAST_BARE_SOURCE, LAST_HOST_BARE, LOCAL, NO_SLOT, NODE_FLOW, NODE_OTHER, OUTER_FRAGMENTS, PEER_BUFFERS,
+    PEER_BYTES, PEER_FRAGMENTS, PEER_IN, PEER_OUT, PEER_SEGMENTS, Pair, SAME_NODE, SECOND, TO_POD, TO_TUNNEL,
+    TO_WIRE, TRANSIT, TRUNCATED,
 };
 
 use crate::{
-    ledger::{add, block, enter, link_slot, node},
+    ledger::{add, block, enter, link_slot, node, note},
     packet::{Device, Ethernet, Found, Headless, PROTOCOL_IPIP, Packet},
 };
 
@@ -86,6 +87,7 @@ pub(crate) fn to_wire<D: Device>(context: &TcContext) -> Option<()> {
     } else if packet.header.protocol != PROTOCOL_IPIP {
         if block(packet.header.destination).is_some() {
             enter(NODE_OTHER, HOST_BARE, packet.segments());
+            note(NODE_OTHER, LAST_HOST_BARE, destination_and_link(&packet));
         }
     } else if node(packet.header.source) == LOCAL {
         encapsulated::<D>(context, &packet, packet.header.destination, PEER_OUT);
@@ -104,7 +106,14 @@ fn bare(packet: &Packet, from: u32) {
     enter(from + SECOND, BARE, segments);
     if block(packet.header.destination).is_some() {
         enter(from + SECOND, BARE_TO_POOL, segments);
+        note(from + SECOND, LAST_BARE, destination_and_link(packet));
+        note(from + SECOND, LAST_BARE_SOURCE, u64::from(packet.header.source));
     }
+}
+
+#[inline(always)]
+fn destination_and_link(packet: &Packet) -> u64 {
+    u64::from(packet.header.destination) << 32 | u64::from(packet.link())
 }
 
 /// Ingress of such a device.

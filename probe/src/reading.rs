@@ -27,6 +27,9 @@ pub struct Reading {
     /// By address.
     pub peers: Vec<PeerCounts>,
     pub drops: Vec<DropCounts>,
+    /// The last of the host's own bare packets to a pool since the reading before.
+    #[serde(default)]
+    pub last_host_bare: Option<LastBare>,
     /// Whether drops are counted at all: without the kernel's BTF they are not.
     #[serde(default)]
     pub drops_counted: bool,
@@ -76,6 +79,9 @@ pub struct LinkCounts {
     pub bare: Count,
     /// The part of `bare` that went to pod pools.
     pub bare_to_pool: Count,
+    /// The last of these since the reading before.
+    #[serde(default)]
+    pub last_bare: Option<LastBare>,
     /// Freed as drops between the hooks of this node.
     pub dropped: Count,
 }
@@ -133,6 +139,31 @@ pub struct DropCounts {
     pub block: Option<Ipv4Net>,
     pub encapsulated: bool,
     pub count: Count,
+    /// The packet that was counted last.
+    #[serde(default)]
+    pub last: Option<LastDropped>,
+}
+
+/// A packet that was dropped. Inner addresses where it was encapsulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastDropped {
+    pub source: Ipv4Addr,
+    pub destination: Ipv4Addr,
+    /// Outer source and destination where it was encapsulated.
+    pub outer: Option<(Ipv4Addr, Ipv4Addr)>,
+    pub mark: u32,
+    /// IPv4 protocol number.
+    pub protocol: u8,
+}
+
+/// A packet that left bare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastBare {
+    /// Unspecified (0.0.0.0) for the host itself, whose address is not kept.
+    pub source: Ipv4Addr,
+    pub destination: Ipv4Addr,
+    /// Index of the device by which it left.
+    pub link: u32,
 }
 
 impl LinkCounts {

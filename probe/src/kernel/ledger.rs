@@ -15,10 +15,10 @@ use ipnet::Ipv4Net;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use probe_common::ledger::{
     BARE, BARE_TO_POOL, CodeRange, DROPPED, DROPS_WITHOUT_ROOM, DropCount, DropKey, ENCAPSULATED, FROM_POD,
-    FROM_TUNNEL, FROM_WIRE, HOST_BARE, LINK_SLOTS, LinkEntry, NODE_FLOW, NODE_OTHER, NodeBucket,
-    OTHER_NAMESPACE, OUTER_FRAGMENTS, OWN_NAMESPACE, PEER_BUFFERS, PEER_BYTES, PEER_FRAGMENTS, PEER_IN,
-    PEER_OUT, PEER_SEGMENTS, POOLS, Pair, PoolEntry, SAME_NODE, SECOND, Slot, TO_POD, TO_TUNNEL, TO_WIRE,
-    TRANSIT, TRUNCATED, WORDS,
+    FROM_TUNNEL, FROM_WIRE, HOST_BARE, LAST_BARE, LAST_BARE_SOURCE, LAST_HOST_BARE, LINK_SLOTS, LastDrop,
+    LinkEntry, NODE_FLOW, NODE_OTHER, NodeBucket, OTHER_NAMESPACE, OUTER_FRAGMENTS, OWN_NAMESPACE,
+    PEER_BUFFERS, PEER_BYTES, PEER_FRAGMENTS, PEER_IN, PEER_OUT, PEER_SEGMENTS, POOLS, Pair, PoolEntry,
+    SAME_NODE, SECOND, Slot, TO_POD, TO_TUNNEL, TO_WIRE, TRANSIT, TRUNCATED, WORDS,
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -31,7 +31,8 @@ use super::{
 use crate::{
     model::layout::{Layout, PoolLayout},
     reading::{
-        BlockCounts, Count, DropCounts, DropPlace, Flow, LinkCounts, NodeCounts, PeerCounts, PeerWay, Reading,
+        BlockCounts, Count, DropCounts, DropPlace, Flow, LastBare, LastDropped, LinkCounts, NodeCounts,
+        PeerCounts, PeerWay, Reading,
     },
 };
 
@@ -229,6 +230,7 @@ impl Ledger {
             blocks,
             peers,
             drops,
+            last_host_bare: self.last_bare(NODE_OTHER, LAST_HOST_BARE, None),
             drops_counted: self.drops_counted,
             limits: self.limits.iter().cloned().chain(layout.limits()).collect(),
         })
@@ -265,8 +267,18 @@ impl Ledger {
             same_node: self.count(slot, SAME_NODE),
             bare: self.count(slot + SECOND, BARE),
             bare_to_pool: self.count(slot + SECOND, BARE_TO_POOL),
+            last_bare: self.last_bare(slot + SECOND, LAST_BARE, Some(LAST_BARE_SOURCE)),
             dropped: self.count(slot + SECOND, DROPPED),
         }
+    }
+
+    /// A bare packet since the reading before: what is read is taken away.
+    fn last_bare(&self, slot: u32, word: u32, source: Option<u32>) -> Option<LastBare> {
+        let found = self.slots.take(slot, word);
+        let source = source.map_or(0, |word| self.slots.take(slot, word));
+        let (destination, link) = addresses(found);
+        let (_, source) = addresses(source);
+        (found != 0).then(|| LastBare { source, destination, link: link.to_bits() })
     }
 
     fn peer(&self, peer: Ipv4Addr, slot: u32) -> PeerCounts {
@@ -307,11 +319,30 @@ impl Ledger {
                 block: block_of(layout, key.block),
                 encapsulated: key.encapsulated != 0,
                 count: Count { segments: count.segments, buffers: count.buffers },
+                last: Some(last_dropped(count.last)),
             });
         }
         drops.sort_by_key(|drop| Reverse(drop.count.buffers));
         Ok(drops)
     }
+}
+
+fn last_dropped(last: LastDrop) -> LastDropped {
+    let (source, destination) = addresses(last.addresses);
+    LastDropped {
+        source,
+        destination,
+        outer: (last.outer != 0).then(|| addresses(last.outer)),
+        mark: last.mark,
+        protocol: u8::try_from(last.protocol).unwrap_or(0),
+    }
+}
+
+/// The upper and the lower half.
+fn addresses(pair: u64) -> (Ipv4Addr, Ipv4Addr) {
+    let halves = [pair >> 32, pair & u64::from(u32::MAX)];
+    let [upper, lower] = halves.map(|half| Ipv4Addr::from_bits(u32::try_from(half).unwrap_or(0)));
+    (upper, lower)
 }
 
 fn block_of(layout: &Layout, base: u32) -> Option<Ipv4Net> {
@@ -361,6 +392,22 @@ impl Mapping {
         // SAFETY: aligned words within the mapping, which kernel programs write at the same time: hence volatile.
         let read = |place: NonNull<u64>| unsafe { place.read_volatile() };
         (0..self.cpus).filter_map(|cpu| self.word(cpu, slot, word)).map(read).fold(0, u64::wrapping_add)
+    }
+
+    /// What any CPU noted in a word, which is zero then.
+    fn take(&self, slot: u32, word: u32) -> u64 {
+        let mut found = 0;
+        for place in (0..self.cpus).filter_map(|cpu| self.word(cpu, slot, word)) {
+            // SAFETY: as in `sum`; a note that is written between the two is lost, and the next one is not.
+            unsafe {
+                let value = place.read_volatile();
+                if value != 0 {
+                    found = value;
+                    place.write_volatile(0);
+                }
+            }
+        }
+        found
     }
 
     fn clear(&self, first: u32, slots: u32) {

@@ -94,5 +94,6 @@ fn dropped() -> DropCounts {
         block: None,
         encapsulated: false,
         count: Count { segments: 12, buffers: 12 },
+        last: None,
     }
 }

@@ -52,6 +52,7 @@ fn dropped(reason: impl Into<String>, segments: u64) -> DropCounts {
         block: None,
         encapsulated: false,
         count: Count { segments, buffers: segments },
+        last: None,
     }
 }
 
