@@ -12,6 +12,7 @@ pub mod misdirected;
 pub mod neighbour;
 pub mod netfilter;
 pub mod node;
+pub mod opening;
 pub mod other_dataplane;
 pub mod path;
 pub mod pod;

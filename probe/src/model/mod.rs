@@ -1,6 +1,7 @@
 //! A sample made into what an engineer speaks of: pools, blocks, peers, pods, look-ups. Pure: no file, no
 //! socket, no clock.
 
+pub mod increments;
 pub mod layout;
 pub mod netfilter;
 pub mod peers;
