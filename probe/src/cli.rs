@@ -1,7 +1,7 @@
 //! The whole command line in one place.
 
 use std::{
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
 
 use crate::{
+    daemon::{configuration, journal},
     serving::API_SOCKET,
     sources::{GatherOptions, prometheus::Prometheus},
 };
@@ -51,6 +52,11 @@ Examples:
   caliprobe routes
   caliprobe routes --all-tables -o json
   ip route | caliprobe routes --input -";
+
+const EVENTS_EXAMPLES: &str = "\
+Examples:
+  caliprobe events --since 2h
+  caliprobe events --cause block-route-missing -f -o json";
 
 /// Shows precisely where pod traffic of a Calico IPIP node is black-holed, why, and what to type.
 #[derive(Debug, Parser)]
@@ -121,6 +127,8 @@ pub enum Command {
     Preflight,
     /// Count this node's pod traffic until SIGTERM or Ctrl-C; the ledger is printed then.
     Run(RunArgs),
+    /// What happened, and when: black holes that the daemon saw open and close.
+    Events(EventsArgs),
     /// Remove what a killed caliprobe left on kernels without TCX, and show it.
     Detach(DetachArgs),
     /// Waits for the end of its owner and removes its filters; started by `run` itself.
@@ -129,10 +137,17 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "they are flags")]
 pub struct RunArgs {
-    /// How often the ledger is read; with `-o json` each reading is a line.
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
-    pub interval: Duration,
+    /// How often the ledger is read; with `-o json` each reading is a line. 1s without it.
+    #[arg(long, value_name = "DURATION", value_parser = configuration::interval, env = "CALIPROBE_INTERVAL")]
+    pub interval: Option<Duration>,
+    /// A configuration file; flags and environment win over it. /etc/caliprobe/caliprobe.toml is read where it is.
+    #[arg(long, value_name = "FILE", env = "CALIPROBE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Print a configuration file with everything at its default, and end.
+    #[arg(long)]
+    pub print_config: bool,
     /// Attach nothing to pod interfaces: tunl0 and the NICs alone are counted.
     #[arg(long)]
     pub no_pod_hooks: bool,
@@ -142,6 +157,35 @@ pub struct RunArgs {
     /// Write the process id to this file once every device is covered.
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
+    /// Where metrics and health are served, in plain HTTP; 127.0.0.1:10475 without it.
+    #[arg(long, value_name = "ADDRESS:PORT", env = "CALIPROBE_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// Serve no metrics.
+    #[arg(long)]
+    pub no_metrics: bool,
+    /// Serve no local API.
+    #[arg(long)]
+    pub no_api: bool,
+    /// Where black holes that open and close are kept; /var/lib/caliprobe without it.
+    #[arg(long, value_name = "DIR", env = "CALIPROBE_EVENTS_DIR")]
+    pub events_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EVENTS_EXAMPLES)]
+pub struct EventsArgs {
+    /// Only what happened since so long ago, such as 2h.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub since: Option<Duration>,
+    /// Only black holes of this cause, such as block-route-missing.
+    #[arg(long, value_name = "CAUSE")]
+    pub cause: Option<String>,
+    /// Go on with what comes.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Where the daemon keeps them.
+    #[arg(long, value_name = "DIR", default_value = journal::FOLDER, env = "CALIPROBE_EVENTS_DIR")]
+    pub events_dir: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -176,7 +220,7 @@ pub struct DiagnoseArgs {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub count: u16,
     /// The longest that it may take. An ARP time-out needs about 4 s.
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = configuration::interval)]
     pub timeout: Duration,
     /// Follow the probes without eBPF, by packet sockets alone; drop reasons are then not visible.
     #[arg(long)]
@@ -193,7 +237,7 @@ pub struct CheckArgs {
     #[arg(long, value_name = "PATH")]
     pub input: Option<PathBuf>,
     /// Watch the routes for so long, and name those that come and go.
-    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "input")]
+    #[arg(long, value_name = "DURATION", value_parser = configuration::interval, conflicts_with = "input")]
     pub watch: Option<Duration>,
     /// Write the sample that was judged to this file; it holds routes, addresses, names and log lines.
     #[arg(long, value_name = "FILE", conflicts_with = "input")]
@@ -243,16 +287,6 @@ pub struct RoutesArgs {
     /// Judge a saved sample, or outputs that were pasted, instead of this node.
     #[arg(long, value_name = "PATH")]
     pub input: Option<PathBuf>,
-}
-
-/// A duration as people write it, of at least a tenth of a second.
-fn duration(text: &str) -> Result<Duration, String> {
-    let value =
-        humantime::parse_duration(text).map_err(|error| format!("{error}; write it as 5s or 500ms"))?;
-    if value < Duration::from_millis(100) || value > Duration::from_hours(1) {
-        return Err("it must be between 100ms and 1h".to_owned());
-    }
-    Ok(value)
 }
 
 /// What a person may name as the source or target of a diagnosis.

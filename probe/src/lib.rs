@@ -6,6 +6,7 @@
 pub mod causes;
 pub mod cli;
 pub mod commands;
+pub mod daemon;
 pub mod diagnosis;
 pub mod exit;
 pub mod kernel;

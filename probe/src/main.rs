@@ -39,6 +39,7 @@ async fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Cluster(args) => commands::cluster::run(args, &cli.global).await,
         Command::Diagnose(args) => commands::diagnose::run(args, &cli.global).await,
         Command::Run(args) => commands::run::run(args, &cli.global).await,
+        Command::Events(args) => commands::events::run(args, &cli.global).await,
         Command::Detach(args) => commands::detach::run(args, &cli.global),
         Command::Janitor(args) => janitor::serve(args.handle, args.keep_clsact).map(|()| Exit::Fine),
         Command::Preflight => commands::preflight::run(&cli.global).await,

@@ -52,6 +52,14 @@ pub struct Counting {
     pub law: Vec<String>,
 }
 
+impl Counting {
+    /// Nothing but caliprobe with these arguments.
+    pub(crate) fn of(arguments: Vec<String>) -> Self {
+        let (steps, expect, law) = (Vec::new(), BTreeMap::new(), Vec::new());
+        Self { arguments, steps, end: End::Terminate, expect, law }
+    }
+}
+
 fn usual_arguments() -> Vec<String> {
     ["run", "-o", "json", "--ready-file", "$READY"].map(str::to_owned).to_vec()
 }
@@ -108,7 +116,7 @@ pub fn run(counting: &Counting, on: &str, cluster: &Cluster, caliprobe: &Path) -
     Ok(differences)
 }
 
-fn take(step: &Step, cluster: &Cluster, caliprobe: &Path) -> Result<()> {
+pub(crate) fn take(step: &Step, cluster: &Cluster, caliprobe: &Path) -> Result<()> {
     let mut command = Command::new("timeout");
     command.args([STEP, "bash", "-c", &format!("set -e\n{}", step.run)]).envs(topology::variables());
     command.env("CALIPROBE", caliprobe).stdin(Stdio::null());
@@ -125,13 +133,13 @@ fn take(step: &Step, cluster: &Cluster, caliprobe: &Path) -> Result<()> {
 }
 
 /// caliprobe while it runs. Killed when dropped.
-struct Running {
+pub(crate) struct Running {
     child: Option<Child>,
     output: Option<thread::JoinHandle<String>>,
 }
 
 impl Running {
-    fn start(counting: &Counting, node: &Machine, caliprobe: &Path, ready: &str) -> Result<Self> {
+    pub(crate) fn start(counting: &Counting, node: &Machine, caliprobe: &Path, ready: &str) -> Result<Self> {
         let mut command = Command::new(caliprobe);
         command.args(counting.arguments.iter().map(|argument| expand(&argument.replace("$READY", ready))));
         if counting.end == End::KillNamespace {
@@ -157,7 +165,12 @@ impl Running {
     }
 
     /// `run` writes a file; a diagnosis counts once it holds the link of its drop program, which it attaches last.
-    fn wait_until_it_counts(&self, counting: &Counting, node: &Machine, ready: &str) -> Result<()> {
+    pub(crate) fn wait_until_it_counts(
+        &self,
+        counting: &Counting,
+        node: &Machine,
+        ready: &str,
+    ) -> Result<()> {
         if !counting.arguments.iter().any(|argument| argument == "$READY") {
             let process = self.child.as_ref().context("not running")?.id();
             let descriptors = format!("/proc/{process}/fdinfo");
@@ -168,7 +181,7 @@ impl Running {
         node.run(|| Ok(fs::remove_file(ready)?))
     }
 
-    fn end(mut self, end: End) -> Result<String> {
+    pub(crate) fn end(mut self, end: End) -> Result<String> {
         let mut child = self.child.take().context("not running")?;
         let process = Pid::from_raw(child.id().cast_signed());
         match end {
@@ -202,7 +215,7 @@ fn hold_a_link(mut descriptors: fs::ReadDir) -> bool {
     })
 }
 
-fn wait(mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
+pub(crate) fn wait(mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
     let end = Instant::now() + DEADLINE;
     while !condition()? {
         ensure!(Instant::now() < end, "not within {} s", DEADLINE.as_secs());

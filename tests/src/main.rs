@@ -13,6 +13,7 @@ mod run;
 mod scenario;
 mod settings;
 mod stand_in;
+mod watching;
 
 use std::{
     path::{Path, PathBuf},

@@ -20,6 +20,7 @@ use crate::{
     recording::Recording,
     scenario::{Scenario, expand},
     settings::Settings,
+    watching,
 };
 
 /// The longest that a scenario's traffic may take until it flows.
@@ -132,6 +133,11 @@ fn one(scenario: &Scenario, lab: &Lab) -> Result<Outcome> {
     let start = Instant::now();
     if let Some(counting) = &scenario.count {
         let differences = counting::run(counting, &scenario.on, &cluster, &lab.caliprobe)?;
+        let said = Said { exit: None, stdout: String::new(), stderr: String::new() };
+        return Ok(Outcome { differences, said, time: start.elapsed() });
+    }
+    if let Some(watching) = &scenario.watch {
+        let differences = watching::run(watching, &scenario.on, &cluster, &lab.caliprobe)?;
         let said = Said { exit: None, stdout: String::new(), stderr: String::new() };
         return Ok(Outcome { differences, said, time: start.elapsed() });
     }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use crate::{
     cluster::topology::{self, Variant},
     counting::Counting,
+    watching::Watching,
 };
 
 #[derive(Clone, Debug, Deserialize)]
@@ -57,6 +58,8 @@ pub struct Scenario {
     pub expect: Expectation,
     /// In place of `run` and `expect`: caliprobe runs while things happen.
     pub count: Option<Counting>,
+    /// The same: the daemon runs while something breaks and is repaired.
+    pub watch: Option<Watching>,
 }
 
 /// Where a scenario's fault meets the packets.
@@ -166,8 +169,8 @@ impl Scenario {
             scenario.on
         );
         ensure!(scenario.fault.is_none() || scenario.expect.cause.is_some(), "`fault` without a cause");
-        if scenario.count.is_some() {
-            ensure!(scenario.run.is_empty(), "either `run` or `count`");
+        if scenario.count.is_some() || scenario.watch.is_some() {
+            ensure!(scenario.run.is_empty(), "either `run` or `count` or `watch`");
             return Ok(scenario);
         }
         ensure!(!scenario.run.is_empty(), "`run` is empty");

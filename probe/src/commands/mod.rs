@@ -4,6 +4,7 @@ pub mod check;
 pub mod cluster;
 pub mod detach;
 pub mod diagnose;
+pub mod events;
 mod look;
 pub mod peers;
 pub mod preflight;

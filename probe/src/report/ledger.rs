@@ -4,10 +4,60 @@ use std::fmt::{Display, Write as _};
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets::NOTHING};
 
+use serde::Serialize;
+
+use super::document::Node;
 use crate::{
-    reading::{Count, DropPlace, Flow, Reading},
+    reading::{BlockCounts, Count, DropCounts, DropPlace, Flow, LinkCounts, NodeCounts, PeerCounts, Reading},
     sources::traffic_control::{Filter, Way},
+    state::{BlackHole, State},
 };
+
+/// One reading as a line of JSON.
+#[derive(Debug, Serialize)]
+pub struct Line<'a> {
+    schema_version: u32,
+    command: &'static str,
+    version: &'a str,
+    time: &'a str,
+    node: LineNode<'a>,
+    links: &'a [LinkCounts],
+    blocks: &'a [BlockCounts],
+    peers: &'a [PeerCounts],
+    drops: &'a [DropCounts],
+    drops_counted: bool,
+    black_holes: &'a [BlackHole],
+    limits: &'a [String],
+}
+
+/// Who the node is, as in every document, and what it counted as a whole.
+#[derive(Debug, Serialize)]
+struct LineNode<'a> {
+    #[serde(flatten)]
+    identity: &'a Node,
+    #[serde(flatten)]
+    counts: &'a NodeCounts,
+}
+
+impl<'a> Line<'a> {
+    pub fn of(state: &'a State) -> Self {
+        let reading = &state.reading;
+        Self {
+            schema_version: state.schema_version,
+            command: "run",
+            version: &state.version,
+            time: &state.time,
+            node: LineNode { identity: &state.node, counts: &reading.node },
+            links: &reading.links,
+            blocks: &reading.blocks,
+            peers: &reading.peers,
+            drops: &reading.drops,
+            drops_counted: reading.drops_counted,
+            black_holes: &state.black_holes,
+            limits: &reading.limits,
+        }
+    }
+}
 
 /// The whole ledger: totals, pods, blocks, peers, drops, and what is not in it.
 pub fn text(reading: &Reading) -> String {

@@ -4,6 +4,7 @@ pub mod check;
 pub mod cluster;
 pub mod document;
 pub mod error;
+pub mod events;
 pub mod ledger;
 pub mod metrics;
 pub mod peers;

@@ -1,17 +1,24 @@
-//! Tells when links, addresses, routes or rules change. What changed is then read anew as a whole: an overrun, in
-//! which the kernel drops messages, is a change like any other.
+//! Tells when links, addresses, routes or rules change. What changed is then read anew as a whole.
 
 use anyhow::{Context as _, bail};
 use futures_util::{StreamExt as _, stream::BoxStream};
-use rtnetlink::{MulticastGroup, new_multicast_connection};
+use rtnetlink::{MulticastGroup, new_multicast_connection, packet_core::NetlinkPayload};
 use tokio::task::JoinHandle;
 
 const GROUPS: [MulticastGroup; 4] =
     [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv4Route, MulticastGroup::Ipv4Rule];
 
+/// What a notification tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Something,
+    /// The kernel had no room for more notifications (`ENOBUFS`): anything may have changed.
+    Lost,
+}
+
 /// A subscription to changes of the network namespace in which it was opened.
 pub struct Changes {
-    messages: BoxStream<'static, ()>,
+    messages: BoxStream<'static, Change>,
     connection: JoinHandle<()>,
 }
 
@@ -25,13 +32,17 @@ impl Changes {
     pub fn subscribe() -> anyhow::Result<Self> {
         let (connection, _, messages) =
             new_multicast_connection(&GROUPS).context("cannot subscribe to changes of the network")?;
-        Ok(Self { messages: messages.map(|_| ()).boxed(), connection: tokio::spawn(connection) })
+        let messages = messages.map(|(message, _)| match message.payload {
+            NetlinkPayload::Overrun(_) => Change::Lost,
+            _ => Change::Something,
+        });
+        Ok(Self { messages: messages.boxed(), connection: tokio::spawn(connection) })
     }
 
     /// Waits for a change. Cancel safe.
-    pub async fn next(&mut self) -> anyhow::Result<()> {
+    pub async fn next(&mut self) -> anyhow::Result<Change> {
         match self.messages.next().await {
-            Some(()) => Ok(()),
+            Some(change) => Ok(change),
             None => bail!("the kernel closed the subscription to changes of the network"),
         }
     }

@@ -37,7 +37,7 @@ use std::path::{Path, PathBuf};
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
-use crate::sample::{FORMAT_VERSION, Fact, FelixSets, NodeIdentity, Sample};
+use crate::sample::{BgpSession, FORMAT_VERSION, Fact, FelixSets, NodeIdentity, Sample};
 use netlink::Netlink;
 
 /// What the caller says about the node.
@@ -112,4 +112,10 @@ pub async fn gather_control_plane(options: &GatherOptions, sample: &mut Sample) 
     sample.control_plane = calico_files::read(root);
     sample.control_plane.felix = Fact::from_result(felix);
     sample.control_plane.processes = processes;
+}
+
+/// BIRD's sessions alone, within two seconds.
+pub async fn sessions(options: &GatherOptions, network_namespace: u64) -> Fact<Vec<BgpSession>> {
+    let processes = processes::read(&options.root, network_namespace).unwrap_or_default();
+    Fact::from_result(bird::sessions(&options.root, &processes).await)
 }

@@ -11,7 +11,7 @@ use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
 
-use crate::sample::{Bird, Fact, Process};
+use crate::sample::{BgpSession, Bird, Fact, Process};
 use reply::Session;
 
 /// All of a conversation together; a healthy BIRD answers in milliseconds, a full one of 10,000 routes in tenths.
@@ -20,7 +20,22 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Asks the BIRD of this node; the error says why there is no answer.
 pub async fn read(root: &Path, processes: &[Process]) -> anyhow::Result<Bird> {
     let path = socket::find(root, processes)?;
-    tokio::time::timeout(PATIENCE, ask(&path))
+    patiently(&path, ask(&path)).await
+}
+
+/// The sessions of this node's BIRD, without its routes.
+pub async fn sessions(root: &Path, processes: &[Process]) -> anyhow::Result<Vec<BgpSession>> {
+    let path = socket::find(root, processes)?;
+    patiently(&path, async {
+        let (mut session, _) = Session::open(&path).await?;
+        session.command("restrict").await?;
+        Ok(protocols::parse(&session.command("show protocols all").await?).sessions)
+    })
+    .await
+}
+
+async fn patiently<T>(path: &Path, answer: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::time::timeout(PATIENCE, answer)
         .await
         .with_context(|| format!("BIRD did not answer at {} within {PATIENCE:?}", path.display()))?
         .with_context(|| format!("BIRD at {}", path.display()))

@@ -1,0 +1,152 @@
+//! Turns readings of the ledger into black holes that open and close.
+
+use std::{pin::Pin, time::Duration};
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::look::look_at;
+use crate::{
+    causes::opening::{Change, Judged, Key, Openings, Seen, judge, question},
+    model::{
+        Model,
+        increments::{Loss, Way, losses},
+    },
+    reading::Reading,
+    report::document::Evidence,
+    sample::Sample,
+    sources::GatherOptions,
+    state::BlackHole,
+};
+
+/// Kinds of losses that are judged at one reading, those of the most packets first.
+const MOST_JUDGED: usize = 64;
+/// How long it holds what a look at the packets showed of losses by rules.
+const SHOWN: Duration = Duration::from_mins(1);
+/// The pause between two looks.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
+
+/// A look at the packets themselves; nothing where none passed meanwhile.
+type Look = Pin<Box<dyn Future<Output = anyhow::Result<Option<Judged>>>>>;
+
+/// The last loss of a black hole, and the settings that explained it.
+struct Example {
+    key: Key,
+    loss: Loss,
+    settings: Vec<Evidence>,
+}
+
+/// The losses of a node over time.
+pub(super) struct Watching {
+    options: GatherOptions,
+    start: Instant,
+    before: Reading,
+    openings: Openings,
+    /// A loss for each suspicion and black hole, to see whether its cause still stands.
+    examples: Vec<Example>,
+    looking: Option<(Way, Look)>,
+    shown: Vec<(Way, Judged, Instant)>,
+    next_look: Instant,
+    named: u64,
+}
+
+impl Watching {
+    pub(super) fn new(options: GatherOptions) -> Self {
+        let now = Instant::now();
+        Self {
+            options,
+            start: now,
+            before: Reading::default(),
+            openings: Openings::default(),
+            examples: Vec::new(),
+            looking: None,
+            shown: Vec::new(),
+            next_look: now,
+            named: 0,
+        }
+    }
+
+    /// What was lost since the reading before.
+    pub(super) fn losses(&self, reading: &Reading) -> Vec<Loss> {
+        let mut losses = losses(&self.before, reading);
+        losses.sort_by_key(|loss| std::cmp::Reverse(loss.packets));
+        losses.truncate(MOST_JUDGED);
+        losses
+    }
+
+    /// Whether the node has to be known as it is now.
+    pub(super) fn needs_sample(&self, losses: &[Loss]) -> bool {
+        !losses.is_empty() || !self.examples.is_empty()
+    }
+
+    /// Those that are open.
+    pub(super) fn open(&self) -> Vec<BlackHole> {
+        self.openings.open()
+    }
+
+    /// Takes in one reading.
+    pub(super) fn advance(&mut self, reading: &Reading, losses: &[Loss], sample: &Sample) -> Vec<Change> {
+        self.before = reading.clone();
+        if losses.is_empty() && self.openings.is_empty() {
+            return Vec::new();
+        }
+        let model = Model::new(sample);
+        self.shown.retain(|(_, _, since)| since.elapsed() < SHOWN);
+        let mut seen = Vec::new();
+        for loss in losses {
+            let judged = match judge(&model, loss) {
+                Judged::ByRules => self.shown_of(sample, &model, loss),
+                judged => judged,
+            };
+            if let Judged::BlackHole(explanation) = judged {
+                self.examples.retain(|example| example.key != explanation.key);
+                let (key, settings) = (explanation.key.clone(), explanation.settings());
+                self.examples.push(Example { key, loss: loss.clone(), settings });
+                seen.push(Seen { explanation: *explanation, packets: loss.packets });
+            }
+        }
+        for Example { key, loss, settings } in &self.examples {
+            if key.cause.is_some()
+                && !seen.iter().any(|seen| seen.explanation.key == *key)
+                && let Judged::BlackHole(explanation) = judge(&model, loss)
+                && explanation.key == *key
+                && explanation.settings() == *settings
+            {
+                seen.push(Seen { explanation: *explanation, packets: 0 });
+            }
+        }
+        let (start, named) = (self.start, &mut self.named);
+        let clock = Timestamp::now();
+        let changes = self.openings.advance(start.elapsed(), clock, &seen, &mut || {
+            *named += 1;
+            format!("{}-{named}", clock.as_millisecond())
+        });
+        self.examples.retain(|example| self.openings.knows(&example.key));
+        changes
+    }
+
+    /// What a look at such packets showed. One look is begun at a time.
+    fn shown_of(&mut self, sample: &Sample, model: &Model<'_>, loss: &Loss) -> Judged {
+        if let Some((_, judged, _)) = self.shown.iter().find(|(way, ..)| *way == loss.way) {
+            return judged.clone();
+        }
+        if self.looking.is_none() && Instant::now() >= self.next_look {
+            let look: Look = Box::pin(look_at(self.options.clone(), sample.clone(), question(model, loss)));
+            self.looking = Some((loss.way.clone(), look));
+        }
+        Judged::Lawful
+    }
+
+    /// Waits for the end of the look that is under way, for ever where none is. Cancel safe.
+    pub(super) async fn look(&mut self) {
+        let Some((_, look)) = &mut self.looking else { return std::future::pending().await };
+        let outcome = look.as_mut().await;
+        self.next_look = Instant::now() + BETWEEN_LOOKS;
+        let Some((way, _)) = self.looking.take() else { return };
+        match outcome {
+            Ok(Some(judged)) => self.shown.push((way, judged, Instant::now())),
+            Ok(None) => {}
+            Err(error) => tracing::warn!("cannot look at packets that rules drop: {error:#}"),
+        }
+    }
+}
