@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::look::look_at;
 use crate::{
-    causes::opening::{Change, Judged, Key, Openings, Seen, judge, question},
+    causes::opening::{Change, Explanation, Judged, Key, Openings, Seen, judge, question},
     model::{
         Model,
         increments::{Loss, Way, losses},
@@ -29,7 +29,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
 /// A look at the packets themselves; nothing where none passed meanwhile.
 type Look = Pin<Box<dyn Future<Output = anyhow::Result<Option<Judged>>>>>;
 
-/// The last loss of a black hole, and the settings that explained it.
+/// The first loss of a black hole, and the settings that explained it.
 struct Example {
     key: Key,
     loss: Loss,
@@ -99,9 +99,7 @@ impl Watching {
                 judged => judged,
             };
             if let Judged::BlackHole(explanation) = judged {
-                self.examples.retain(|example| example.key != explanation.key);
-                let (key, settings) = (explanation.key.clone(), explanation.settings());
-                self.examples.push(Example { key, loss: loss.clone(), settings });
+                self.remember(&explanation, loss);
                 seen.push(Seen { explanation: *explanation, packets: loss.packets });
             }
         }
@@ -123,6 +121,14 @@ impl Watching {
         });
         self.examples.retain(|example| self.openings.knows(&example.key));
         changes
+    }
+
+    /// The first loss stays the example: a later one may be of packets that were on their way when the settings changed.
+    fn remember(&mut self, explanation: &Explanation, loss: &Loss) {
+        if !self.examples.iter().any(|example| example.key == explanation.key) {
+            let (key, settings) = (explanation.key.clone(), explanation.settings());
+            self.examples.push(Example { key, loss: loss.clone(), settings });
+        }
     }
 
     /// What a look at such packets showed. One look is begun at a time.

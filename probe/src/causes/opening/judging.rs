@@ -47,6 +47,9 @@ pub fn judge(model: &Model<'_>, loss: &Loss) -> Judged {
         return Judged::Lawful;
     }
     if let [drop] = observation.drops.as_slice() {
+        if is_of_an_earlier_route(model, drop, target) {
+            return Judged::Lawful;
+        }
         match DropKind::of(drop) {
             DropKind::Socket | DropKind::Other => return Judged::Lawful,
             DropKind::Netfilter(_) => return Judged::ByRules,
@@ -67,6 +70,17 @@ pub fn judge(model: &Model<'_>, loss: &Loss) -> Judged {
     };
     let judgement = verdict::judge_traffic(&case);
     of_judgement(model, judgement, || unexplained(model, loss, target))
+}
+
+/// Whether the packet was on its way to a node that the block's route does not lead to any more: those that wait for
+/// a neighbour are dropped seconds after they were sent.
+fn is_of_an_earlier_route(model: &Model<'_>, drop: &DropSighting, target: Ipv4Addr) -> bool {
+    let Some((_, node)) = drop.outer else { return false };
+    let block = model.remote_block(target).filter(|block| block.tunnelled);
+    block.is_some_and(|block| {
+        let mut gateways = block.route.hops.iter().filter_map(|hop| hop.gateway).peekable();
+        gateways.peek().is_some() && gateways.all(|gateway| gateway != node)
+    })
 }
 
 /// The two addresses of a loss, as a question for a diagnosis that only watches.
