@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{counting::Counting, sessions::Sessions};
 use crate::{
-    model::Model,
+    model::{Model, RemoteBlock},
     reading::Reading,
     report::document::{Node, SCHEMA_VERSION},
     sample::{Fact, Link, Sample},
@@ -66,8 +66,15 @@ impl Outline {
         Self {
             generation,
             node: Node::of(&model),
-            bare_blocks: model.remote_blocks().iter().filter(|block| !block.tunnelled).count(),
+            bare_blocks: model.remote_blocks().iter().filter(|block| is_bare(&model, block)).count(),
             tunnel: model.tunnel().cloned(),
         }
     }
+}
+
+/// Whether the block's own route leads to a node without encapsulation. One that is unreachable, or leads to a host
+/// that is no node, makes no bare packet lawful.
+fn is_bare(model: &Model<'_>, block: &RemoteBlock<'_>) -> bool {
+    let mut gateways = block.route.hops.iter().filter_map(|hop| hop.gateway);
+    !block.tunnelled && gateways.any(|gateway| model.is_node(gateway))
 }
