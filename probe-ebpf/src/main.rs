@@ -17,6 +17,7 @@
 )]
 
 mod drops;
+mod followed;
 mod ledger;
 mod memory;
 mod packet;

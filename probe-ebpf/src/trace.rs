@@ -7,11 +7,12 @@ use aya_ebpf::{
     maps::{Array, RingBuf},
     programs::{BtfTracePointContext, RawTracePointContext, SkBuffContext},
 };
-use probe_common::trace::{
-    BY_PAIR, COOKIE, DROPPED, ENCAPSULATED, Follow, Offsets, QUOTED, SEEN, STACK_FRAMES, TraceEvent,
-};
+use probe_common::trace::{CHECKSUM_UNREAD, DROPPED, Offsets, SEEN, STACK_FRAMES, TraceEvent};
 
-use crate::memory::{load_from_network_header, namespace_of, read};
+use crate::{
+    followed::{Packet, checksum, recognise},
+    memory::{load_from_network_header, namespace_of, read},
+};
 
 #[map]
 static TRACE_EVENTS: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);
@@ -19,10 +20,6 @@ static TRACE_EVENTS: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);
 /// Events that found no room.
 #[map]
 static TRACE_LOST: Array<u64> = Array::with_max_entries(1, 0);
-
-#[unsafe(no_mangle)]
-static FOLLOW: Global<Follow> =
-    Global::new(Follow { cookie: [0; COOKIE], mode: 0, source: [0; 4], target: [0; 4] });
 
 #[unsafe(no_mangle)]
 pub(crate) static OFFSETS: Global<Offsets> = Global::new(Offsets {
@@ -44,18 +41,8 @@ pub(crate) static OFFSETS: Global<Offsets> = Global::new(Offsets {
 #[unsafe(no_mangle)]
 pub(crate) static HAS_REASON: Global<u32> = Global::new(0);
 
-const PROTOCOL_ICMP: u8 = 1;
-const PROTOCOL_IPIP: u8 = 4;
-const ICMP_HEADER: u32 = 8;
-const ECHO_REPLY: u8 = 0;
-const ECHO_REQUEST: u8 = 8;
 /// The length of a kernel packet that is looked at: two headers with options, an ICMP error, and what it quotes.
 const LOOKED_AT: u32 = 512;
-
-/// Bytes of a packet from its network header on.
-trait Packet {
-    fn load<T: Copy>(&self, offset: u32) -> Option<T>;
-}
 
 /// A packet at a tap: read through the helper that finds the network header on every kind of device, whether
 /// or not it has a link-layer header.
@@ -83,131 +70,6 @@ impl Packet for Freed {
     }
 }
 
-/// The parts of an IPv4 header that are needed.
-#[derive(Clone, Copy)]
-struct Ipv4 {
-    source: [u8; 4],
-    destination: [u8; 4],
-    protocol: u8,
-    first_fragment: bool,
-    /// Where its payload starts, from the network header on.
-    payload: u32,
-}
-
-/// Of an IPv4 header's third pair of bytes: RFC 791.
-const FRAGMENT_OFFSET: u16 = 0x1fff;
-
-#[inline(always)]
-fn ipv4(packet: &impl Packet, offset: u32) -> Option<Ipv4> {
-    let header: [u8; 20] = packet.load(offset)?;
-    let length = u32::from(header[0] & 0x0f) * 4;
-    if header[0] >> 4 != 4 || length < 20 {
-        return None;
-    }
-    Some(Ipv4 {
-        source: [header[12], header[13], header[14], header[15]],
-        destination: [header[16], header[17], header[18], header[19]],
-        protocol: header[9],
-        first_fragment: u16::from_be_bytes([header[6], header[7]]) & FRAGMENT_OFFSET == 0,
-        payload: offset + length,
-    })
-}
-
-/// Fills in the event if the packet is one that is followed.
-#[inline(always)]
-fn recognise(packet: &impl Packet, event: &mut TraceEvent) -> Option<()> {
-    let mut inner = ipv4(packet, 0)?;
-    if inner.protocol == PROTOCOL_IPIP && inner.first_fragment {
-        event.outer_source = inner.source;
-        event.outer_destination = inner.destination;
-        event.flags |= ENCAPSULATED;
-        inner = ipv4(packet, inner.payload)?;
-    }
-    event.source = inner.source;
-    event.destination = inner.destination;
-    event.protocol = inner.protocol;
-    if inner.protocol == PROTOCOL_ICMP && inner.first_fragment {
-        let icmp: [u8; 2] = packet.load(inner.payload)?;
-        event.icmp_type = icmp[0];
-        event.icmp_code = icmp[1];
-    }
-    if FOLLOW.load().mode == BY_PAIR {
-        in_pair(packet, &inner, event)
-    } else {
-        has_cookie(packet, &inner, event)
-    }
-}
-
-#[inline(always)]
-fn is_error(icmp_type: u8) -> bool {
-    matches!(icmp_type, 3 | 4 | 5 | 11 | 12)
-}
-
-#[inline(always)]
-fn in_pair(packet: &impl Packet, inner: &Ipv4, event: &mut TraceEvent) -> Option<()> {
-    if is_pair(inner) {
-        return Some(());
-    }
-    if inner.protocol != PROTOCOL_ICMP || !inner.first_fragment || !is_error(event.icmp_type) {
-        return None;
-    }
-    event.flags |= QUOTED;
-    let quoted = quoted(packet, inner.payload + ICMP_HEADER)?;
-    if is_pair(&quoted) { Some(()) } else { None }
-}
-
-#[inline(always)]
-fn is_pair(header: &Ipv4) -> bool {
-    let follow = FOLLOW.load();
-    (same(header.source, follow.source) && same(header.destination, follow.target))
-        || (same(header.source, follow.target) && same(header.destination, follow.source))
-}
-
-#[inline(always)]
-fn same(one: [u8; 4], other: [u8; 4]) -> bool {
-    u32::from_ne_bytes(one) == u32::from_ne_bytes(other)
-}
-
-/// The packet that an ICMP error quotes, behind at most one IPIP header.
-#[inline(always)]
-fn quoted(packet: &impl Packet, offset: u32) -> Option<Ipv4> {
-    let header = ipv4(packet, offset)?;
-    if header.protocol == PROTOCOL_IPIP { ipv4(packet, header.payload) } else { Some(header) }
-}
-
-#[inline(always)]
-fn has_cookie(packet: &impl Packet, inner: &Ipv4, event: &mut TraceEvent) -> Option<()> {
-    if inner.protocol != PROTOCOL_ICMP || !inner.first_fragment {
-        return None;
-    }
-    let mut payload = inner.payload + ICMP_HEADER;
-    if is_error(event.icmp_type) {
-        event.flags |= QUOTED;
-        let quoted = quoted(packet, payload)?;
-        if quoted.protocol != PROTOCOL_ICMP {
-            return None;
-        }
-        payload = quoted.payload + ICMP_HEADER;
-    } else if event.icmp_type != ECHO_REQUEST && event.icmp_type != ECHO_REPLY {
-        return None;
-    }
-    let found: [u64; 2] = packet.load(payload)?;
-    let cookie = FOLLOW.load().cookie;
-    let low = u64::from_ne_bytes([
-        cookie[0], cookie[1], cookie[2], cookie[3], cookie[4], cookie[5], cookie[6], cookie[7],
-    ]);
-    let high = u64::from_ne_bytes([
-        cookie[8], cookie[9], cookie[10], cookie[11], cookie[12], cookie[13], cookie[14], cookie[15],
-    ]);
-    if found[0] != low || found[1] != high {
-        return None;
-    }
-    let number: [u8; 3] = packet.load(payload + COOKIE as u32)?;
-    event.flow = number[0];
-    event.sequence = u16::from_be_bytes([number[1], number[2]]);
-    Some(())
-}
-
 #[inline(always)]
 fn empty() -> TraceEvent {
     TraceEvent {
@@ -231,7 +93,13 @@ fn empty() -> TraceEvent {
         icmp_code: 0,
         flags: 0,
         flow: 0,
-        padding: [0; 4],
+        source_port: 0,
+        destination_port: 0,
+        told_mtu: 0,
+        tcp_flags: 0,
+        checksum: CHECKSUM_UNREAD,
+        unfragmentable: 0,
+        padding: [0; 3],
     }
 }
 
@@ -247,9 +115,9 @@ fn report(event: &TraceEvent) {
 
 pub(crate) fn tap(context: &SkBuffContext) {
     let mut event = empty();
-    if recognise(&Tapped(context), &mut event).is_none() {
-        return;
-    }
+    let packet = Tapped(context);
+    let Some(inner) = recognise(&packet, &mut event) else { return };
+    event.checksum = checksum(&packet, &inner);
     // SAFETY: the context of a socket filter is a `__sk_buff`, whose fields the verifier rewrites.
     let skb = unsafe { &*context.skb.skb };
     event.link = skb.ifindex;

@@ -11,6 +11,7 @@ use ipnet::Ipv4Net;
 
 use crate::{
     daemon::{configuration, journal},
+    observation::Traffic,
     serving::API_SOCKET,
     sources::{GatherOptions, prometheus::Prometheus},
 };
@@ -27,6 +28,8 @@ Examples:
   caliprobe diagnose 10.200.153.70
   caliprobe diagnose kube-system/coredns-5c98db65d4-x2l7b --from host
   caliprobe diagnose 10.200.153.70 --from default/web-0 -o json
+  caliprobe diagnose 10.200.153.70 --port 80
+  caliprobe diagnose 10.200.153.70 --port 53 --protocol udp
   caliprobe diagnose 10.200.153.70 --from 10.200.55.237 --passive --timeout 20s";
 
 const CHECK_EXAMPLES: &str = "\
@@ -109,6 +112,16 @@ pub enum Output {
     #[default]
     Text,
     Json,
+}
+
+/// What is sent to a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Protocol {
+    /// A handshake, reset as soon as it is accepted
+    #[default]
+    Tcp,
+    /// A datagram; a server need not answer it
+    Udp,
 }
 
 #[derive(Debug, Subcommand)]
@@ -216,7 +229,13 @@ pub struct DiagnoseArgs {
     /// Send nothing: judge the traffic that is there. Source and target may then be on other nodes.
     #[arg(long, requires = "from")]
     pub passive: bool,
-    /// How many probes each source sends.
+    /// Probe this port instead of sending ICMP echo requests alone.
+    #[arg(long, value_name = "N", conflicts_with = "passive", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// The protocol of the port.
+    #[arg(long, value_enum, default_value_t, requires = "port")]
+    pub protocol: Protocol,
+    /// How many probes each source sends; more where some of them are lost.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub count: u16,
     /// The longest that it may take. An ARP time-out needs about 4 s.
@@ -296,6 +315,17 @@ pub enum EndpointName {
     Address(Ipv4Addr),
     Pod { namespace: String, name: String },
     Interface(String),
+}
+
+impl DiagnoseArgs {
+    /// What the probes are to be made of.
+    pub fn traffic(&self) -> Traffic {
+        match (self.port, self.protocol) {
+            (None, _) => Traffic::Echo,
+            (Some(port), Protocol::Tcp) => Traffic::Tcp(port),
+            (Some(port), Protocol::Udp) => Traffic::Udp(port),
+        }
+    }
 }
 
 impl EndpointName {

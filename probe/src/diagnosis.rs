@@ -13,7 +13,7 @@ use crate::{
         verdict::{self, Judgement},
     },
     model::Model,
-    observation::Observation,
+    observation::{Observation, Traffic},
     report::document::{
         self, Direction, Document, Evidence, EvidenceSource, Header, Probes, SourceKind, Target, Verdict,
     },
@@ -26,6 +26,9 @@ pub struct Question {
     pub target: Ipv4Addr,
     /// The first is the one that the verdict is about.
     pub senders: Vec<ChosenSender>,
+    /// What the probes were made of.
+    #[serde(default)]
+    pub traffic: Traffic,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,12 +87,14 @@ impl Diagnosis {
             node: model.node_name(),
             sender: chosen.sender.clone(),
             target: self.question.target,
+            traffic: self.question.traffic,
             telling,
             observation: &self.observed,
             trail: Trail::new(telling, &self.observed, &self.before.links),
         };
         let judgement = if self.passive { verdict::judge_traffic(&case) } else { verdict::judge(&case) };
         let mut judgement = self.judged_by_what_was_there_after(&case, &judgement).unwrap_or(judgement);
+        verdict::admit_partial_loss(&case, &mut judgement);
         let reasons = node::reasons(model);
         for finding in &mut judgement.findings {
             node::explain(model, finding, &reasons);
@@ -114,6 +119,7 @@ impl Diagnosis {
             node: case.node.clone(),
             sender: case.sender.clone(),
             target: case.target,
+            traffic: case.traffic,
             telling: case.telling,
             observation: case.observation,
             trail: Trail::new(case.telling, case.observation, &after.links),
@@ -170,8 +176,12 @@ fn probes(case: &Case<'_>) -> Probes {
     times.sort_unstable();
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     Probes {
+        protocol: case.traffic.into(),
+        port: case.traffic.port(),
         sent: count(case.probes().count()),
         answered: count(times.len()),
+        refused: count(case.probes().filter(|probe| probe.refused).count()),
+        source_ports: case.probes().filter_map(|probe| probe.source_port).collect(),
         rtt_us: times.get(times.len() / 2).copied(),
     }
 }

@@ -1,20 +1,77 @@
 //! What was sent, and where it was seen: the facts that `diagnose` adds to a sample. Serialisable, so that a
 //! diagnosis can be judged again from a file.
 
-use std::net::Ipv4Addr;
+use std::{fmt, net::Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::sample::NetfilterHook;
 
-/// Which traffic is followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What probes are made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Follow {
-    /// Packets whose ICMP or UDP payload starts with these bytes, errors that quote them included.
-    Cookie([u8; 16]),
-    /// Packets between two addresses, in either direction, behind at most one IPIP header.
-    Pair { source: Ipv4Addr, target: Ipv4Addr },
+pub enum Traffic {
+    /// ICMP echo requests.
+    #[default]
+    Echo,
+    /// Handshakes with a port, ended as soon as they are answered.
+    Tcp(u16),
+    /// Datagrams to a port.
+    Udp(u16),
+}
+
+impl Traffic {
+    pub fn port(self) -> Option<u16> {
+        match self {
+            Self::Echo => None,
+            Self::Tcp(port) | Self::Udp(port) => Some(port),
+        }
+    }
+
+    /// IPv4 protocol number.
+    pub fn protocol(self) -> u8 {
+        match self {
+            Self::Echo => 1,
+            Self::Tcp(_) => 6,
+            Self::Udp(_) => 17,
+        }
+    }
+}
+
+impl fmt::Display for Traffic {
+    fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Echo => text.write_str("ICMP"),
+            Self::Tcp(port) => write!(text, "TCP port {port}"),
+            Self::Udp(port) => write!(text, "UDP port {port}"),
+        }
+    }
+}
+
+/// The probes of one sender, which are told apart by their flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Series {
+    /// Those that the question is about.
+    Asked,
+    /// Small echo requests beside those of a port.
+    Echo,
+    /// Echo requests of many sizes that must not be fragmented.
+    Sizes,
+}
+
+impl Series {
+    /// At most this many senders are told apart: the sequence numbers of TCP have room for eight flows.
+    pub const SENDERS: u8 = 2;
+
+    /// The flow of a sender, counted from 0.
+    pub fn flow(self, sender: u8) -> u8 {
+        let first = match self {
+            Self::Asked => 0,
+            Self::Echo => Self::SENDERS,
+            Self::Sizes => 2 * Self::SENDERS,
+        };
+        first + sender
+    }
 }
 
 /// One packet seen by a packet tap of a device, from its inner IPv4 header.
@@ -34,6 +91,12 @@ pub struct Sighting {
     pub ingress_link: Option<u32>,
     /// Bytes from the (outer) IPv4 header on.
     pub length: u32,
+    /// `None` where it was not looked at: long packets, other protocols.
+    #[serde(default)]
+    pub checksum: Option<Checksum>,
+    /// Whether the (inner) packet must not be fragmented.
+    #[serde(default)]
+    pub unfragmentable: bool,
 }
 
 /// What identifies one followed packet.
@@ -44,10 +107,13 @@ pub struct PacketId {
     /// IPv4 protocol number.
     pub protocol: u8,
     pub kind: PacketKind,
-    /// Which of the senders' flows it belongs to: the byte behind the cookie; 0 when pairs are followed.
+    /// Which of the senders' flows it belongs to (`Series::flow`); 0 when pairs are followed.
     pub flow: u8,
-    /// The number of the probe, from the two bytes behind the flow; 0 when pairs are followed.
+    /// The number of the probe; 0 when pairs are followed.
     pub sequence: u16,
+    /// Source and destination port of TCP and UDP.
+    #[serde(default)]
+    pub ports: Option<(u16, u16)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,8 +125,29 @@ pub enum PacketKind {
     IcmpError {
         icmp_type: u8,
         code: u8,
+        /// RFC 1191: what fits, where the packet was too big.
+        #[serde(default)]
+        told_mtu: Option<u16>,
     },
+    TcpSyn,
+    /// SYN and ACK.
+    TcpAccepted,
+    TcpReset,
+    /// To the port that is asked about.
+    Datagram,
+    /// From the port that is asked about.
+    DatagramAnswer,
     Other,
+}
+
+/// What a TCP or UDP checksum of a followed packet covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Checksum {
+    Good,
+    /// The pseudo header alone: left for the device to finish, as between interfaces of one machine.
+    Unfinished,
+    Bad,
 }
 
 /// In whose network namespace a packet was dropped.
@@ -91,10 +178,13 @@ pub struct DropSighting {
     pub hook: Option<NetfilterHook>,
     pub outer: Option<(Ipv4Addr, Ipv4Addr)>,
     pub packet: PacketId,
+    /// Bytes from the (outer) IPv4 header on.
+    #[serde(default)]
+    pub length: u32,
 }
 
 /// What became of one probe, as its sender saw it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeOutcome {
     pub flow: u8,
     pub sequence: u16,
@@ -104,6 +194,21 @@ pub struct ProbeOutcome {
     pub send_error: Option<String>,
     /// Who answered with an ICMP error, and which.
     pub icmp_error: Option<(Ipv4Addr, u8, u8)>,
+    /// Whether the answer was a refusal: a reset, or ICMP port or protocol unreachable.
+    #[serde(default)]
+    pub refused: bool,
+    /// The error that ended it after it was sent, as its symbolic name (`EHOSTUNREACH`).
+    #[serde(default)]
+    pub failure: Option<String>,
+    /// The port that it was sent from.
+    #[serde(default)]
+    pub source_port: Option<u16>,
+    /// Bytes of the whole IPv4 packet, where sizes are tried.
+    #[serde(default)]
+    pub size: Option<u16>,
+    /// The MTU that an ICMP error told the sender for it.
+    #[serde(default)]
+    pub told_mtu: Option<u16>,
 }
 
 /// What the kernel's own look-up said for the packets of one flow.

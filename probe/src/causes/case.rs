@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     model::Model,
-    observation::{Handshake, Observation, ProbeOutcome},
+    observation::{Handshake, Observation, ProbeOutcome, Series, Traffic},
     report::document::{
         Certainty, Direction, Evidence, EvidenceSource, Finding, Fix, FixKind, Place, Severity, Stage,
         Subject, SubjectKind,
@@ -56,6 +56,8 @@ pub struct Case<'a> {
     pub node: String,
     pub sender: Sender,
     pub target: Ipv4Addr,
+    /// What the probes were made of.
+    pub traffic: Traffic,
     pub telling: Telling,
     pub observation: &'a Observation,
     pub trail: Trail<'a>,
@@ -69,6 +71,37 @@ impl<'a> Case<'a> {
             Telling::Flow(flow) => probe.flow == flow,
             Telling::Pair { .. } => false,
         })
+    }
+
+    /// What another series of the same sender's probes shows.
+    pub fn of(&self, series: Series) -> Option<Self> {
+        let Telling::Flow(sender) = self.telling else { return None };
+        let telling = Telling::Flow(series.flow(sender));
+        Some(Self {
+            before: self.before,
+            after: self.after,
+            model: self.model,
+            node: self.node.clone(),
+            sender: self.sender.clone(),
+            target: self.target,
+            traffic: Traffic::Echo,
+            telling,
+            observation: self.observation,
+            trail: Trail::new(telling, self.observation, &self.before.links),
+        })
+    }
+
+    /// The traffic in words; what is only watched may be any.
+    pub fn traffic_words(&self) -> String {
+        match self.telling {
+            Telling::Flow(_) => self.traffic.to_string(),
+            Telling::Pair { .. } => "TCP or UDP".to_owned(),
+        }
+    }
+
+    /// Whether the target itself answered by a refusal, or something on the way did.
+    pub fn is_refused(&self) -> bool {
+        self.probes().any(|probe| probe.refused)
     }
 
     /// A port of the target that accepted a connection of this sender.

@@ -19,6 +19,10 @@ pub enum DropKind {
     TunnelReceive,
     /// The receiving side of a veth refused the frame, or a bridge had no port for it.
     Device,
+    /// A checksum was wrong.
+    Checksum,
+    /// A queueing discipline or the device's queue had no room.
+    Queue,
     /// A socket had no use for it: no fault of the path.
     Socket,
     Other,
@@ -36,7 +40,11 @@ impl DropKind {
             }
             "NETFILTER_DROP" => return Self::Netfilter(drop.hook),
             "NEIGH_FAILED" | "NEIGH_CREATEFAIL" | "NEIGH_QUEUEFULL" | "NEIGH_DEAD" => return Self::Neighbour,
+            "SKB_CSUM" | "TCP_CSUM" | "UDP_CSUM" | "ICMP_CSUM" | "IP_CSUM" => return Self::Checksum,
+            "QDISC_DROP" | "QDISC_OVERLIMIT" | "QDISC_CONGESTED" | "FULL_RING" | "CPU_BACKLOG"
+            | "DEV_READY" => return Self::Queue,
             "NO_SOCKET" | "SOCKET_FILTER" | "SOCKET_RCVBUFF" => return Self::Socket,
+            reason if reason.starts_with("TCP_") => return Self::Socket,
             _ => {}
         }
         if drop.hook.is_some() {
@@ -60,7 +68,15 @@ impl DropKind {
             "br_dev_xmit" | "__dev_forward_skb" | "__dev_forward_skb2" | "veth_xmit" | "__dev_queue_xmit" => {
                 Self::Device
             }
-            "icmp_rcv" | "ping_rcv" | "raw_rcv" | "raw_rcv_skb" => Self::Socket,
+            "icmp_rcv"
+            | "ping_rcv"
+            | "raw_rcv"
+            | "raw_rcv_skb"
+            | "tcp_v4_rcv"
+            | "tcp_v4_do_rcv"
+            | "tcp_rcv_state_process"
+            | "__udp4_lib_rcv"
+            | "udp_queue_rcv_one_skb" => Self::Socket,
             _ => Self::Other,
         }
     }

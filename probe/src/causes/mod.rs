@@ -3,6 +3,7 @@
 pub mod addresses;
 pub mod beyond;
 pub mod case;
+pub mod checksum;
 pub mod conflict;
 pub mod drop_kind;
 pub mod gateway;
@@ -15,7 +16,9 @@ pub mod node;
 pub mod opening;
 pub mod other_dataplane;
 pub mod path;
+pub mod path_mtu;
 pub mod pod;
+pub mod port;
 pub mod reverse_path;
 pub mod route_table;
 pub mod routing;

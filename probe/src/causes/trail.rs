@@ -47,8 +47,16 @@ impl Telling {
         match (self, packet.kind) {
             (_, PacketKind::IcmpError { .. }) => None,
             (Self::Flow(flow), _) if packet.flow != flow => None,
-            (Self::Flow(_), PacketKind::EchoRequest) => Some(Direction::Forward),
-            (Self::Flow(_), PacketKind::EchoReply) => Some(Direction::Return),
+            (Self::Flow(_), PacketKind::EchoRequest | PacketKind::TcpSyn | PacketKind::Datagram) => {
+                Some(Direction::Forward)
+            }
+            (
+                Self::Flow(_),
+                PacketKind::EchoReply
+                | PacketKind::TcpAccepted
+                | PacketKind::TcpReset
+                | PacketKind::DatagramAnswer,
+            ) => Some(Direction::Return),
             (Self::Flow(_), PacketKind::Other) => None,
             (Self::Pair { source, target }, _) => {
                 if packet.source == source && packet.destination == target {
@@ -123,7 +131,7 @@ impl<'a> Trail<'a> {
 
     fn enter(&mut self, telling: Telling, sighting: &'a Sighting, links: &[Link]) {
         let Some(link) = links.iter().find(|link| link.index == sighting.link) else { return };
-        if let PacketKind::IcmpError { icmp_type, code } = sighting.packet.kind {
+        if let PacketKind::IcmpError { icmp_type, code, .. } = sighting.packet.kind {
             let error = IcmpError { from: sighting.packet.source, icmp_type, code };
             if telling.is_ours(&sighting.packet) && !self.errors.contains(&error) {
                 self.errors.push(error);
@@ -136,6 +144,8 @@ impl<'a> Trail<'a> {
             step.point == point && step.direction == direction && step.link == sighting.link
         };
         match self.steps.iter_mut().find(at) {
+            // A SYN is sent again while nothing answers it: the same probe.
+            Some(step) if repeats(telling, step, sighting) => {}
             Some(step) => step.seen.push(sighting),
             None => self.steps.push(Step { point, direction, link: sighting.link, seen: vec![sighting] }),
         }
@@ -172,6 +182,10 @@ impl<'a> Trail<'a> {
             .find(|dropped| dropped.direction == direction && dropped.drop.namespace == DropNamespace::Other)
             .map(|dropped| dropped.drop)
     }
+}
+
+fn repeats(telling: Telling, step: &Step<'_>, sighting: &Sighting) -> bool {
+    matches!(telling, Telling::Flow(_)) && step.seen.iter().any(|seen| seen.packet == sighting.packet)
 }
 
 fn point_of(role: DeviceRole, sighting: &Sighting) -> Point {

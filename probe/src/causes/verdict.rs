@@ -6,21 +6,19 @@ use std::collections::BTreeSet;
 use super::{
     Cause, beyond,
     case::{Case, Located},
-    conflict,
+    checksum, conflict,
     drop_kind::{DropKind, describe},
     inbound,
     kernel_route::{self, Agreement},
     misdirected, neighbour, netfilter, other_dataplane,
     path::first_missing,
-    pod, reverse_path, routing, sender,
+    path_mtu, pod, port, reverse_path, routing, sender,
     trail::Dropped,
     tunnel, vanished,
 };
 use crate::{
-    observation::{DropNamespace, DropSighting},
-    report::document::{
-        Certainty, Direction, EvidenceSource, Finding, Next, NotSeen, Place, Point, Stage, Verdict,
-    },
+    observation::{DropNamespace, DropSighting, Traffic},
+    report::document::{Direction, EvidenceSource, Finding, Next, NotSeen, Place, Point, Stage, Verdict},
 };
 
 /// What the case comes to.
@@ -52,13 +50,29 @@ pub fn judge(case: &Case<'_>) -> Judgement {
         return conclude(case, Ending::Located(located), true);
     }
     if lost.is_empty() && sent > 0 {
-        return reachable(case);
+        return answered(case);
     }
     let all_lost = lost.len() == sent;
     if all_lost && let Some(port) = case.accepted_port() {
         return reachable_but_by_icmp(case, port, locate(case, &lost));
     }
     conclude(case, locate(case, &lost), all_lost)
+}
+
+/// Every probe was answered, if only by a refusal; larger ones may yet vanish.
+fn answered(case: &Case<'_>) -> Judgement {
+    if case.is_refused() {
+        let drop = case.trail.drop_here(Direction::Forward);
+        let ending = match drop.filter(|drop| !matches!(DropKind::of(drop), DropKind::Socket)) {
+            Some(drop) => dropped(case, Direction::Forward, drop),
+            None => Ending::Located(port::refused(case)),
+        };
+        return conclude(case, ending, true);
+    }
+    match path_mtu::black_hole(case) {
+        Some(located) => conclude(case, Ending::Located(located), false),
+        None => reachable(case),
+    }
 }
 
 /// Echo requests are lost, and a TCP connection is accepted: something denies ICMP alone.
@@ -97,8 +111,8 @@ fn conclude(case: &Case<'_>, ending: Ending, all_lost: bool) -> Judgement {
                     Agreement::Unknown => {}
                 }
             }
-            let verdict = verdict_of(&located.finding, all_lost);
-            let next = next_places(case, &located);
+            let verdict = verdict_of(case, &located.finding, all_lost);
+            let next = next_places(case, &located.place);
             let mut not_seen = limits(case);
             not_seen.extend(behind(case, &located, verdict));
             Judgement {
@@ -143,6 +157,25 @@ pub fn judge_traffic(case: &Case<'_>) -> Judgement {
     judgement
 }
 
+/// What loses a part of the probes is degraded, whether or not the cause is known. Datagrams may be left unanswered
+/// by whoever received them.
+pub fn admit_partial_loss(case: &Case<'_>, judgement: &mut Judgement) {
+    let (sent, lost) = (case.probes().count(), case.lost());
+    if judgement.verdict != Verdict::Unknown || lost == 0 || lost == sent {
+        return;
+    }
+    match case.traffic {
+        Traffic::Echo | Traffic::Tcp(_) => judgement.verdict = Verdict::Degraded,
+        Traffic::Udp(_) => {
+            judgement.verdict = Verdict::Reachable;
+            judgement.lost_at = None;
+            judgement.findings.clear();
+            let why = format!("{lost} of {sent} datagrams were not answered, which a server may choose");
+            judgement.not_seen.insert(0, NotSeen { what: "every answer".to_owned(), why });
+        }
+    }
+}
+
 fn unknown(case: &Case<'_>, place: Option<Place>, mut seen: String) -> Judgement {
     let ports = case.refused_ports();
     if !ports.is_empty() {
@@ -150,7 +183,8 @@ fn unknown(case: &Case<'_>, place: Option<Place>, mut seen: String) -> Judgement
     }
     let mut not_seen = vec![NotSeen { what: "the cause".to_owned(), why: seen }];
     not_seen.extend(limits(case));
-    Judgement { verdict: Verdict::Unknown, lost_at: place, findings: Vec::new(), next: Vec::new(), not_seen }
+    let next = place.iter().flat_map(|place| next_places(case, place)).collect();
+    Judgement { verdict: Verdict::Unknown, lost_at: place, findings: Vec::new(), next, not_seen }
 }
 
 fn join(ports: &[u16]) -> String {
@@ -182,17 +216,16 @@ fn reachable(case: &Case<'_>) -> Judgement {
 
 /// A lost echo alone does not make a pod dead: where only the pod is silent, or all that is known lies beyond
 /// this node, it is not proven.
-fn verdict_of(finding: &Finding, all_lost: bool) -> Verdict {
+fn verdict_of(case: &Case<'_>, finding: &Finding, all_lost: bool) -> Verdict {
+    let lost_in_part = !all_lost && case.lost() > 0;
     match finding.cause {
-        Cause::PodNoAnswer
-        | Cause::PodRefused
-        | Cause::LostInUnderlay
-        | Cause::SnatOnPodTraffic
-        | Cause::DataplaneUnsupported => Verdict::Unknown,
+        Cause::PodRefused if case.is_refused() => Verdict::Denied,
+        Cause::PodRefused if all_lost && case.traffic != Traffic::Echo => Verdict::Denied,
+        // A pod's kernel answers every SYN, if only by a reset.
+        Cause::PodNoAnswer if all_lost && matches!(case.traffic, Traffic::Tcp(_)) => Verdict::BlackHole,
+        Cause::PodNoAnswer | Cause::PodRefused | Cause::LostInUnderlay if !lost_in_part => Verdict::Unknown,
+        Cause::SnatOnPodTraffic | Cause::DataplaneUnsupported => Verdict::Unknown,
         Cause::PolicyDrop => Verdict::Denied,
-        _ if finding.certainty == Certainty::Inferred && finding.cause == Cause::TunnelDown => {
-            Verdict::BlackHole
-        }
         _ if all_lost => Verdict::BlackHole,
         _ => Verdict::Degraded,
     }
@@ -217,11 +250,16 @@ fn behind(case: &Case<'_>, located: &Located, verdict: Verdict) -> Option<NotSee
     })
 }
 
-fn next_places(case: &Case<'_>, located: &Located) -> Vec<Next> {
-    if located.place.node == case.node {
+fn next_places(case: &Case<'_>, place: &Place) -> Vec<Next> {
+    if place.node == case.node {
         return Vec::new();
     }
-    vec![Next { node: located.place.node.clone(), command: format!("caliprobe diagnose {}", case.target) }]
+    let port = match case.traffic {
+        Traffic::Echo => String::new(),
+        Traffic::Tcp(port) => format!(" --port {port}"),
+        Traffic::Udp(port) => format!(" --port {port} --protocol udp"),
+    };
+    vec![Next { node: place.node.clone(), command: format!("caliprobe diagnose {}{port}", case.target) }]
 }
 
 fn locate(case: &Case<'_>, lost: &BTreeSet<u16>) -> Ending {
@@ -229,6 +267,9 @@ fn locate(case: &Case<'_>, lost: &BTreeSet<u16>) -> Ending {
         return Ending::Located(ending);
     }
     for direction in [Direction::Forward, Direction::Return] {
+        if let Some(located) = checksum::broken(case, direction) {
+            return Ending::Located(located);
+        }
         if let Some(drop) = case.trail.drop_here(direction) {
             return dropped(case, direction, drop);
         }
@@ -258,7 +299,7 @@ fn dropped(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Ending
         DropKind::Neighbour | DropKind::Device => neighbour::failed(case, direction, drop),
         DropKind::TunnelEntry => tunnel::entry(case, direction, Some(drop)),
         DropKind::TunnelReceive => tunnel::down_for_arrivals(case, direction),
-        DropKind::Socket | DropKind::Other => None,
+        DropKind::Checksum | DropKind::Queue | DropKind::Socket | DropKind::Other => None,
     };
     match located {
         Some(located) => Ending::Located(located),
@@ -275,7 +316,12 @@ fn dropped(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Ending
 
 fn stage_of(kind: DropKind) -> Stage {
     match kind {
-        DropKind::ReversePath | DropKind::RouteLookUp | DropKind::Other | DropKind::Socket => Stage::Routing,
+        DropKind::ReversePath
+        | DropKind::RouteLookUp
+        | DropKind::Checksum
+        | DropKind::Other
+        | DropKind::Socket => Stage::Routing,
+        DropKind::Queue => Stage::Underlay,
         DropKind::Netfilter(_) => Stage::Netfilter,
         DropKind::Neighbour => Stage::Neighbour,
         DropKind::TunnelEntry => Stage::Tunnel,
@@ -314,10 +360,8 @@ fn ended_without_drop(case: &Case<'_>, direction: Direction, lost: &BTreeSet<u16
     Some(match missing {
         Point::FromPod if from_here => sender::never_left(case),
         Point::FromPod => target_silent(case)?,
-        Point::FromWire if !from_here => Ending::Located(beyond::this_node(case)),
-        Point::Bare if !from_here && case.model.has_bare_route(case.target) => {
-            Ending::Located(beyond::this_node(case))
-        }
+        Point::FromWire if !from_here => nothing_came_back(case),
+        Point::Bare if !from_here && case.model.has_bare_route(case.target) => nothing_came_back(case),
         Point::FromWire => Ending::Unknown {
             place: None,
             seen: format!("nothing from {} arrived here encapsulated", routing::sender_words(&case.sender)),
@@ -326,6 +370,10 @@ fn ended_without_drop(case: &Case<'_>, direction: Direction, lost: &BTreeSet<u16
         Point::ToWire => vanished::in_tunnel(case, direction),
         Point::ToTunnel | Point::ToPod | Point::Bare => vanished::in_routing(case, direction),
     })
+}
+
+fn nothing_came_back(case: &Case<'_>) -> Ending {
+    port::silent_beyond(case).unwrap_or_else(|| Ending::Located(beyond::this_node(case)))
 }
 
 /// The probes reached the target's own veth on this node, and nothing came out of it.

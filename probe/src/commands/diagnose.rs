@@ -2,38 +2,35 @@
 
 mod endpoints;
 mod kernel_routes;
+mod lanes;
 mod pod_interfaces;
 
-use std::{
-    io::{self, Write as _},
-    net::Ipv4Addr,
-};
+use std::io::{self, Write as _};
 
 use anyhow::Context as _;
 use futures_util::future::join_all;
 
 use super::look;
 use crate::{
-    causes::{case::Sender, trail::DeviceRole},
+    causes::trail::DeviceRole,
     cli::{DiagnoseArgs, EndpointName, Global, Output},
-    diagnosis::{ChosenSender, Diagnosis, Question},
+    diagnosis::{Diagnosis, Question},
     exit::Exit,
     kernel::trace::TraceRequest,
     model::Model,
-    observation::{Follow, Handshake, Observation, Sighting},
+    observation::{Handshake, Observation, Sighting, Traffic},
     probing::{
-        cookie::Cookie,
-        echo::{EchoSender, EchoSocket},
         follow::{self, Plan},
         follower::Follower,
         handshake::{self, HandshakeSocket},
+        marks::Follow,
     },
     report::{
         document::{Document, Verdict},
         text,
     },
     sample::Sample,
-    sources::{self, namespace::NetworkNamespace},
+    sources,
 };
 
 /// Runs one diagnosis and prints it.
@@ -47,7 +44,8 @@ pub async fn run(args: &DiagnoseArgs, global: &Global) -> anyhow::Result<Exit> {
         .map_err(|error| anyhow::anyhow!("source {error}"))?;
     let options = global.sources();
     let mut sample = sources::gather(&options).await.context("cannot read this node's network state")?;
-    let question = endpoints::resolve(&sample, &target, from.as_ref(), args.passive)?;
+    let mut question = endpoints::resolve(&sample, &target, from.as_ref(), args.passive)?;
+    question.traffic = args.traffic();
     sample.pod_interfaces = pod_interfaces::look_into(&sample, &question, global);
     sources::gather_rules(&options, &mut sample);
     let before = sample;
@@ -59,13 +57,15 @@ pub async fn run(args: &DiagnoseArgs, global: &Global) -> anyhow::Result<Exit> {
         probe(args, global, &before, &model, &question).await?
     };
     let mut after = sources::gather(&options).await.context("cannot read this node's network state again")?;
+    after.pod_interfaces = pod_interfaces::look_into(&after, &question, global);
     sources::gather_rules(&options, &mut after);
     if !args.passive {
         observed.kernel_routes = kernel_routes::ask(&question).await?;
     }
     let mut diagnosis = Diagnosis { passive: args.passive, question, before, after, observed };
     let mut documents = diagnosis.documents();
-    if !args.passive && documents.iter().any(|document| document.verdict == Verdict::Unknown) {
+    let only_echo = !args.passive && diagnosis.question.traffic == Traffic::Echo;
+    if only_echo && documents.iter().any(|document| document.verdict == Verdict::Unknown) {
         diagnosis.observed.handshakes = handshakes(&diagnosis.question, &diagnosis.before, global).await?;
         documents = diagnosis.documents();
     }
@@ -127,15 +127,14 @@ async fn probe(
     model: &Model<'_>,
     question: &Question,
 ) -> anyhow::Result<Observation> {
-    let cookie = Cookie::random();
+    let opened = lanes::open(args, question, model, global)?;
     let request = TraceRequest {
-        follow: Follow::Cookie(cookie.0),
+        follow: Follow::Probes(opened.marks),
         taps: taps(before, model, question),
         network_namespace: before.node.network_namespace,
     };
     let mut follower = start_follower(&request, args.no_bpf)?;
-    let senders = open_senders(question, before, global, cookie)?;
-    let plan = Plan { target: question.target, count: args.count, timeout: args.timeout };
+    let plan = Plan { target: question.target, timeout: args.timeout };
     let leaving = |sighting: &Sighting| {
         sighting.outgoing
             && before
@@ -143,7 +142,7 @@ async fn probe(
                 .iter()
                 .any(|link| link.index == sighting.link && DeviceRole::of(link) != DeviceRole::Tunnel)
     };
-    follow::send_and_follow(plan, &senders, &mut follower, &leaving).await
+    follow::send_and_follow(plan, opened.lanes, &mut follower, &leaving).await
 }
 
 async fn watch(
@@ -174,41 +173,12 @@ fn start_follower(request: &TraceRequest, without_bpf: bool) -> anyhow::Result<F
     }
 }
 
-fn open_senders(
-    question: &Question,
-    before: &Sample,
-    global: &Global,
-    cookie: Cookie,
-) -> anyhow::Result<Vec<EchoSender>> {
-    question
-        .senders
-        .iter()
-        .map(|chosen| at_sender(chosen, before, global, EchoSocket::open)?.register(cookie))
-        .collect()
-}
-
-/// Opens a socket in the network namespace of a sender, with its address.
-fn at_sender<T: Send>(
-    chosen: &ChosenSender,
-    before: &Sample,
-    global: &Global,
-    open: impl FnOnce(Option<Ipv4Addr>) -> anyhow::Result<T> + Send,
-) -> anyhow::Result<T> {
-    match &chosen.sender {
-        Sender::Pod { link, address } => {
-            let address = *address;
-            pod_namespace(before, *link, global)?.enter(move || open(Some(address)))?
-        }
-        Sender::Host { .. } | Sender::Remote { .. } => open(None),
-    }
-}
-
 /// Tries TCP from every sender at once, because echo requests told nothing.
 async fn handshakes(question: &Question, before: &Sample, global: &Global) -> anyhow::Result<Vec<Handshake>> {
     let mut attempts = Vec::new();
     for (flow, chosen) in (0u8..).zip(&question.senders) {
         for port in handshake::PORTS {
-            let socket = at_sender(chosen, before, global, HandshakeSocket::open)?;
+            let socket = lanes::at_sender(chosen, before, global, HandshakeSocket::open)?;
             let target = question.target;
             attempts.push(async move {
                 Handshake { flow, port, accepted: socket.is_accepted(target, port).await }
@@ -216,22 +186,6 @@ async fn handshakes(question: &Question, before: &Sample, global: &Global) -> an
         }
     }
     Ok(join_all(attempts).await)
-}
-
-/// The network namespace behind a pod's veth.
-fn pod_namespace(before: &Sample, link: u32, global: &Global) -> anyhow::Result<NetworkNamespace> {
-    let link =
-        before.links.iter().find(|other| other.index == link).context("the pod's interface has vanished")?;
-    let id = link
-        .peer_namespace
-        .with_context(|| format!("{} does not say in which network namespace its peer is", link.name))?;
-    NetworkNamespace::find_by_id(&global.root, id)?.with_context(|| {
-        format!(
-            "the network namespace behind {} is not to be found under {}",
-            link.name,
-            global.root.display()
-        )
-    })
 }
 
 fn print(documents: &[Document], global: &Global) -> anyhow::Result<()> {

@@ -11,8 +11,7 @@ use crate::{
     diagnosis::{Diagnosis, Question},
     kernel::trace::TraceRequest,
     model::Model,
-    observation::Follow,
-    probing::{follow, follower::Follower},
+    probing::{follow, follower::Follower, marks::Follow},
     sample::Sample,
     sources::{self, GatherOptions},
 };

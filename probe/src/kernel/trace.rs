@@ -12,7 +12,8 @@ use aya::{
     programs::SocketFilter,
 };
 use probe_common::trace::{
-    BY_COOKIE, BY_PAIR, DROPPED, ENCAPSULATED, Follow as KernelFollow, QUOTED, TraceEvent as RawEvent,
+    BY_COOKIE, BY_PAIR, CHECKSUM_BAD, CHECKSUM_GOOD, CHECKSUM_UNFINISHED, DROPPED, ENCAPSULATED,
+    Follow as KernelFollow, PORT_WORDS, QUOTED, TraceEvent as RawEvent,
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -22,7 +23,11 @@ use super::{
     visibility::{NO_OFFSETS, Visibility},
 };
 use crate::{
-    observation::{DropNamespace, DropSighting, Follow, FollowedEvent, PacketId, PacketKind, Sighting},
+    observation::{Checksum, DropNamespace, DropSighting, FollowedEvent, PacketId, Sighting},
+    probing::{
+        marks::{Follow, Marks, ProbeNumber},
+        packet::Headers,
+    },
     sources::packet_socket,
 };
 
@@ -44,6 +49,7 @@ pub struct Tracer {
     events: AsyncFd<RingBuf<MapData>>,
     lost: Array<MapData, u64>,
     names: Names,
+    follow: Follow,
     network_namespace: u64,
     limits: Vec<(String, String)>,
     _taps: Vec<OwnedFd>,
@@ -55,7 +61,7 @@ impl Tracer {
     pub fn start(request: &TraceRequest) -> anyhow::Result<Self> {
         let mut limits = Vec::new();
         let mut loader = EbpfLoader::new();
-        let follow = kernel_follow(request.follow);
+        let follow = kernel_follow(&request.follow);
         loader.override_global("FOLLOW", &follow, true);
         let visibility = Visibility::of_running_kernel();
         let offsets = visibility.as_ref().map_or(NO_OFFSETS, |visibility| visibility.offsets);
@@ -63,6 +69,7 @@ impl Tracer {
         loader.override_global("OFFSETS", &offsets, true);
         loader.override_global("HAS_REASON", &has_reason, true);
         let mut programs = loader.load(PROGRAMS).context("cannot load the kernel programs")?;
+        tell_ports(&mut programs, &request.follow)?;
         let taps = attach_taps(&mut programs, &request.taps)?;
         match &visibility {
             Ok(visibility) => {
@@ -85,6 +92,7 @@ impl Tracer {
             events,
             lost,
             names: Names::new(reasons),
+            follow: request.follow.clone(),
             network_namespace: request.network_namespace,
             limits,
             _taps: taps,
@@ -120,7 +128,7 @@ impl Tracer {
     }
 
     fn decode(&mut self, raw: &RawEvent) -> Option<FollowedEvent> {
-        let packet = packet_id(raw);
+        let packet = packet_id(raw, &self.follow)?;
         let outer = (raw.flags & ENCAPSULATED != 0)
             .then(|| (Ipv4Addr::from(raw.outer_source), Ipv4Addr::from(raw.outer_destination)));
         if raw.kind != DROPPED {
@@ -132,6 +140,8 @@ impl Tracer {
                 mark: Some(raw.mark),
                 ingress_link: Some(raw.ingress_link),
                 length: raw.length,
+                checksum: checksum(raw.checksum),
+                unfragmentable: raw.unfragmentable != 0,
             }));
         }
         let symbol = self.names.symbol(raw.location);
@@ -154,18 +164,48 @@ impl Tracer {
             namespace,
             outer,
             packet,
+            length: raw.length,
         }))
     }
 }
 
-fn kernel_follow(follow: Follow) -> KernelFollow {
-    let nothing = KernelFollow { cookie: [0; 16], mode: BY_COOKIE, source: [0; 4], target: [0; 4] };
+fn kernel_follow(follow: &Follow) -> KernelFollow {
+    let nothing = KernelFollow {
+        cookie: [0; 16],
+        mode: BY_COOKIE,
+        source: [0; 4],
+        target: [0; 4],
+        port: 0,
+        protocol: 0,
+        padding: 0,
+    };
     match follow {
-        Follow::Cookie(cookie) => KernelFollow { cookie, ..nothing },
+        Follow::Probes(Marks { cookie, target, traffic, .. }) => KernelFollow {
+            cookie: cookie.0,
+            target: target.octets(),
+            port: traffic.port().unwrap_or_default(),
+            protocol: traffic.protocol(),
+            ..nothing
+        },
         Follow::Pair { source, target } => {
             KernelFollow { mode: BY_PAIR, source: source.octets(), target: target.octets(), ..nothing }
         }
     }
+}
+
+/// Lets the programs know the ports that datagrams are sent from.
+fn tell_ports(programs: &mut Ebpf, follow: &Follow) -> anyhow::Result<()> {
+    let Follow::Probes(marks) = follow else { return Ok(()) };
+    let mut words = vec![0u64; PORT_WORDS as usize];
+    for port in marks.sent_from.keys() {
+        words[usize::from(port / 64)] |= 1 << (port % 64);
+    }
+    let map = programs.map_mut("PROBE_PORTS").context("the map of ports is missing")?;
+    let mut map: Array<_, u64> = Array::try_from(map)?;
+    for (index, word) in (0u32..).zip(words).filter(|(_, word)| *word != 0) {
+        map.set(index, word, 0).context("cannot write the map of ports")?;
+    }
+    Ok(())
 }
 
 fn attach_taps(programs: &mut Ebpf, links: &[u32]) -> anyhow::Result<Vec<OwnedFd>> {
@@ -183,22 +223,27 @@ fn attach_taps(programs: &mut Ebpf, links: &[u32]) -> anyhow::Result<Vec<OwnedFd
     Ok(taps)
 }
 
-fn packet_id(raw: &RawEvent) -> PacketId {
-    let kind = match (raw.protocol, raw.icmp_type) {
-        _ if raw.flags & QUOTED != 0 => {
-            PacketKind::IcmpError { icmp_type: raw.icmp_type, code: raw.icmp_code }
-        }
-        (1, 8) => PacketKind::EchoRequest,
-        (1, 0) => PacketKind::EchoReply,
-        _ => PacketKind::Other,
-    };
-    PacketId {
+fn packet_id(raw: &RawEvent, follow: &Follow) -> Option<PacketId> {
+    let headers = Headers {
         source: Ipv4Addr::from(raw.source),
         destination: Ipv4Addr::from(raw.destination),
         protocol: raw.protocol,
-        kind,
-        flow: raw.flow,
-        sequence: raw.sequence,
+        icmp: (raw.icmp_type, raw.icmp_code),
+        quotes: raw.flags & QUOTED != 0,
+        told_mtu: raw.told_mtu,
+        tcp_flags: raw.tcp_flags,
+        ports: (raw.source_port, raw.destination_port),
+        number: ProbeNumber { flow: raw.flow, sequence: raw.sequence },
+    };
+    headers.identify(follow)
+}
+
+fn checksum(raw: u8) -> Option<Checksum> {
+    match raw {
+        CHECKSUM_GOOD => Some(Checksum::Good),
+        CHECKSUM_UNFINISHED => Some(Checksum::Unfinished),
+        CHECKSUM_BAD => Some(Checksum::Bad),
+        _ => None,
     }
 }
 

@@ -4,9 +4,11 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddrV4},
     os::fd::{AsRawFd as _, OwnedFd},
+    sync::Arc,
 };
 
 use anyhow::Context as _;
+use futures_util::{StreamExt as _, stream};
 use nix::{
     errno::Errno,
     sys::socket::{
@@ -16,11 +18,13 @@ use nix::{
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
-    cookie::{Cookie, ProbeNumber},
-    icmp::{self, Answer},
+    answer::{Answer, Answers},
+    icmp,
+    marks::{Cookie, ProbeNumber},
+    options,
 };
 
-/// The largest answer that is read; a probe is far smaller.
+/// What is read of an answer: two headers, an ICMP error, and what it quotes.
 const LARGEST_ANSWER: usize = 2048;
 
 /// A socket that was opened in the namespace of the sender; it stays there whoever uses it.
@@ -39,6 +43,7 @@ impl EchoSocket {
             SockProtocol::Icmp,
         )
         .context("cannot open a raw ICMP socket (CAP_NET_RAW)")?;
+        options::never_fragment(&socket)?;
         if let Some(address) = source {
             bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(address, 0)))
                 .with_context(|| format!("cannot send from {address}"))?;
@@ -51,28 +56,31 @@ impl EchoSocket {
         // SAFETY: AsyncFd owns the descriptor and drops its registration before it closes it.
         let socket = unsafe { AsyncFd::register_with_interest(self.socket, Interest::READABLE) }
             .context("cannot wait on the ICMP socket")?;
-        Ok(EchoSender { socket, cookie, identifier: rand::random() })
+        Ok(EchoSender { socket: Arc::new(socket), cookie, identifier: rand::random() })
     }
 }
 
 /// Sends echo requests and receives what comes back for them.
+#[derive(Clone)]
 pub struct EchoSender {
-    socket: AsyncFd<OwnedFd>,
+    socket: Arc<AsyncFd<OwnedFd>>,
     cookie: Cookie,
     identifier: u16,
 }
 
 impl EchoSender {
-    /// Sends one probe. The error is what the kernel's route look-up or OUTPUT chain said: for a packet of this
-    /// namespace's own a blackhole is `EINVAL`, and no packet exists.
-    ///
-    /// Each probe is a flow of its own to connection tracking: of a flow's first packets that arrive in one batch,
-    /// as after an ARP answer that came late, all but one are dropped (`nf_conntrack_core.c`: clash at confirm).
-    pub fn send(&self, target: Ipv4Addr, number: ProbeNumber) -> Result<(), Errno> {
-        let identifier = self.identifier.wrapping_add(number.sequence);
-        let packet = icmp::echo_request(self.cookie, number, identifier);
+    /// Sends one probe, of a size of its own or as large as `ping` makes them. The error is what the kernel's route
+    /// look-up or OUTPUT chain said: for a packet of this namespace's own a blackhole is `EINVAL`, and no packet
+    /// exists.
+    pub fn send(&self, target: Ipv4Addr, number: ProbeNumber, size: Option<u16>) -> Result<(), Errno> {
+        let packet = icmp::echo_request(self.cookie, number, self.identifier, size);
         let address = SockaddrIn::from(SocketAddrV4::new(target, 0));
         sendto(self.socket.as_raw_fd(), &packet, &address, MsgFlags::empty()).map(drop)
+    }
+
+    /// What comes back for all its probes.
+    pub fn answers(&self) -> Answers {
+        stream::unfold(self.clone(), async |sender| Some((sender.next_answer().await, sender))).boxed()
     }
 
     /// Waits for the next packet that answers a probe. Cancel safe.

@@ -6,10 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{StreamExt as _, stream::SelectAll};
 
-use super::{cookie::ProbeNumber, echo::EchoSender, follower::Follower, icmp::Answer};
-use crate::observation::{DropNamespace, FollowedEvent, Observation, PacketKind, ProbeOutcome, Sighting};
+use super::{
+    answer::{Answer, Answered, Answers},
+    echo::EchoSender,
+    follower::Follower,
+    marks::ProbeNumber,
+    port::PortSender,
+    rounds,
+};
+use crate::observation::{
+    DropNamespace, FollowedEvent, Observation, PacketKind, ProbeOutcome, Series, Sighting,
+};
 
 /// How long a probe that left this node may stay unanswered.
 const AWAY: Duration = Duration::from_secs(1);
@@ -24,10 +33,29 @@ const LAST_LOOK: Duration = Duration::from_millis(20);
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub target: Ipv4Addr,
-    /// Probes of each sender.
-    pub count: u16,
     /// The longest that it may take.
     pub timeout: Duration,
+}
+
+/// The probes of one series of one sender.
+pub struct Lane {
+    pub series: Series,
+    /// Which of the senders, counted from 0.
+    pub sender: u8,
+    pub socket: ProbeSocket,
+    /// The first probes: their sizes, or the usual one.
+    pub first: Vec<Option<u16>>,
+}
+
+impl Lane {
+    fn flow(&self) -> u8 {
+        self.series.flow(self.sender)
+    }
+}
+
+pub enum ProbeSocket {
+    Echo(EchoSender),
+    Port(PortSender),
 }
 
 /// Whether a device hands packets to other machines or pods, so that a probe seen leaving by it is away.
@@ -41,31 +69,43 @@ impl<F: Fn(&Sighting) -> bool> Leaving for F {
     }
 }
 
-/// Sends the probes of all senders, flow 0 from the first, and returns what became of them.
+/// Sends the probes of all lanes, in rounds as long as one raises a question that another answers, and returns what
+/// became of them.
 pub async fn send_and_follow(
     plan: Plan,
-    senders: &[EchoSender],
+    mut lanes: Vec<Lane>,
     follower: &mut Follower,
     leaving: &impl Leaving,
 ) -> anyhow::Result<Observation> {
-    let start = Instant::now();
+    let end = Instant::now() + plan.timeout;
     let mut watch = Watch::default();
-    for sequence in 0..plan.count {
-        for (flow, sender) in (0u8..).zip(senders) {
-            watch.send(sender, plan.target, ProbeNumber { flow, sequence });
-        }
-        tokio::time::sleep(SPACING).await;
-    }
-    let mut answers: FuturesUnordered<_> = senders.iter().map(next_answer).collect();
-    let end = start + plan.timeout;
-    while let Some(wait) = watch.wait(end) {
-        tokio::select! {
-            event = follower.next() => watch.enter(event?, leaving),
-            Some((sender, answer)) = answers.next() => {
-                watch.answer(answer?);
-                answers.push(next_answer(sender));
+    let mut answers: SelectAll<Answers> = lanes
+        .iter()
+        .filter_map(|lane| match &lane.socket {
+            ProbeSocket::Echo(sender) => Some(sender.answers()),
+            ProbeSocket::Port(_) => None,
+        })
+        .collect();
+    let mut round: Vec<Vec<Option<u16>>> = lanes.iter().map(|lane| lane.first.clone()).collect();
+    while round.iter().any(|sizes| !sizes.is_empty()) {
+        for number in 0..round.iter().map(Vec::len).max().unwrap_or_default() {
+            for (lane, sizes) in lanes.iter_mut().zip(&round) {
+                if let Some(size) = sizes.get(number) {
+                    answers.extend(watch.send(lane, plan.target, *size));
+                }
             }
-            () = tokio::time::sleep(wait) => {}
+            tokio::time::sleep(SPACING).await;
+        }
+        while let Some(wait) = watch.wait(end) {
+            tokio::select! {
+                event = follower.next() => watch.enter(event?, leaving),
+                Some(answer) = answers.next() => watch.answer(answer?),
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        round = lanes.iter().map(|lane| rounds::next(lane.series, &watch.outcomes(lane.flow()))).collect();
+        if Instant::now() >= end {
+            break;
         }
     }
     // What is already there is taken: an answer may be read before the events of its own way, and the end of a
@@ -73,10 +113,7 @@ pub async fn send_and_follow(
     loop {
         tokio::select! {
             event = follower.next() => watch.enter(event?, leaving),
-            Some((sender, answer)) = answers.next() => {
-                watch.answer(answer?);
-                answers.push(next_answer(sender));
-            }
+            Some(answer) = answers.next() => watch.answer(answer?),
             () = tokio::time::sleep(LAST_LOOK) => break,
         }
     }
@@ -91,10 +128,6 @@ pub async fn watch_only(follower: &mut Follower, timeout: Duration) -> anyhow::R
         watch.enter(event?, &|_: &Sighting| false);
     }
     Ok(watch.finish(follower))
-}
-
-async fn next_answer(sender: &EchoSender) -> (&EchoSender, std::io::Result<Answer>) {
-    (sender, sender.next_answer().await)
 }
 
 /// One probe on its way.
@@ -114,36 +147,48 @@ struct Watch {
 }
 
 impl Watch {
-    fn send(&mut self, sender: &EchoSender, target: Ipv4Addr, number: ProbeNumber) {
+    /// Sends the next probe of a lane, and returns where its answer will come if that is a socket of its own.
+    fn send(&mut self, lane: &mut Lane, target: Ipv4Addr, size: Option<u16>) -> Option<Answers> {
+        let flow = lane.flow();
+        let sequence = u16::try_from(self.outcomes(flow).len()).unwrap_or(u16::MAX);
+        let number = ProbeNumber { flow, sequence };
         let now = Instant::now();
-        let send_error = sender.send(target, number).err().map(|error| format!("{error:?}"));
-        let outcome = ProbeOutcome {
-            flow: number.flow,
-            sequence: number.sequence,
-            round_trip_us: None,
-            icmp_error: None,
-            send_error,
+        let mut outcome = ProbeOutcome { flow, sequence, size, ..ProbeOutcome::default() };
+        let answers = match &mut lane.socket {
+            ProbeSocket::Echo(sender) => sender.send(target, number, size).map(|()| None),
+            ProbeSocket::Port(sender) if sender.left() == 0 => return None,
+            ProbeSocket::Port(sender) => sender.send(target, number).map(|sent| {
+                outcome.source_port = Some(sent.source_port);
+                Some(sent.answers)
+            }),
         };
-        let ended = outcome.send_error.is_some();
+        outcome.send_error = answers.as_ref().err().map(|error| format!("{error:?}"));
+        let ended = answers.is_err();
         self.probes.insert(number, Probe { sent: now, moved: now, away: false, ended, outcome });
+        answers.ok().flatten()
     }
 
     fn answer(&mut self, answer: Answer) {
         let now = Instant::now();
-        let number = match answer {
-            Answer::Reply(number) | Answer::Error { number, .. } => number,
-        };
-        let Some(probe) = self.probes.get_mut(&number) else { return };
-        match answer {
-            Answer::Reply(_) => {
+        let Some(probe) = self.probes.get_mut(&answer.number) else { return };
+        match answer.what {
+            Answered::Reply | Answered::Refused => {
                 let elapsed = u64::try_from((now - probe.sent).as_micros()).unwrap_or(u64::MAX);
                 probe.outcome.round_trip_us.get_or_insert(elapsed);
+                probe.outcome.refused = answer.what == Answered::Refused;
                 probe.ended = true;
             }
-            Answer::Error { from, icmp_type, code, .. } => {
+            Answered::Failed(error) => {
+                probe.outcome.failure = Some(format!("{error:?}"));
+                probe.ended = true;
+            }
+            Answered::Error { from, icmp_type, code, told_mtu } => {
                 probe.outcome.icmp_error.get_or_insert((from, icmp_type, code));
+                probe.outcome.told_mtu = probe.outcome.told_mtu.or(told_mtu);
                 probe.moved = now;
                 probe.away = true;
+                // What is too big is not sent again by whoever was told.
+                probe.ended |= told_mtu.is_some();
             }
         }
     }
@@ -186,6 +231,13 @@ impl Watch {
             .filter_map(|due| due.checked_duration_since(now))
             .filter(|wait| !wait.is_zero())
             .max()
+    }
+
+    /// What became of one flow so far, in the order in which it was sent.
+    fn outcomes(&self, flow: u8) -> Vec<&ProbeOutcome> {
+        let first = ProbeNumber { flow, sequence: 0 };
+        let last = ProbeNumber { flow, sequence: u16::MAX };
+        self.probes.range(first..=last).map(|(_, probe)| &probe.outcome).collect()
     }
 
     fn finish(mut self, follower: &Follower) -> Observation {

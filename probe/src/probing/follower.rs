@@ -10,10 +10,13 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::icmp;
+use super::{
+    marks::Follow,
+    packet::{Recognised, recognise},
+};
 use crate::{
     kernel::trace::{TraceRequest, Tracer},
-    observation::{Follow, FollowedEvent, Sighting},
+    observation::{FollowedEvent, Sighting},
     sources::packet_socket,
 };
 
@@ -21,6 +24,8 @@ use crate::{
 const PACKET_OUTGOING: u8 = 4;
 /// Events that wait to be read; more than the probes of one diagnosis make.
 const QUEUE: usize = 4096;
+/// The longest packet, whose length is told whole.
+const LONGEST: usize = 65_536;
 /// Two headers with options, an ICMP error, and what it quotes.
 const LOOKED_AT: usize = 512;
 
@@ -87,7 +92,7 @@ impl SocketTaps {
             // SAFETY: AsyncFd owns the socket, so its descriptor stays open as long as it is registered.
             let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }
                 .context("cannot wait on a packet socket")?;
-            readers.spawn(read_tap(socket, *link, request.follow, sender.clone()));
+            readers.spawn(read_tap(socket, *link, request.follow.clone(), sender.clone()));
         }
         Ok(Self {
             events,
@@ -106,17 +111,31 @@ impl SocketTaps {
 }
 
 async fn read_tap(socket: AsyncFd<OwnedFd>, link: u32, follow: Follow, events: mpsc::Sender<FollowedEvent>) {
-    let mut buffer = [0; LOOKED_AT];
+    let mut buffer = vec![0; LONGEST];
     loop {
         let received = socket.async_io(Interest::READABLE, |socket| {
             Ok(recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut buffer)?)
         });
         // The device has vanished.
         let Ok((length, address)) = received.await else { return };
-        let Some((packet, outer)) = icmp::recognise(follow, &buffer[..length]) else { continue };
+        let Some(Recognised { packet, outer, checksum, unfragmentable }) =
+            recognise(&follow, &buffer[..length.min(LOOKED_AT)])
+        else {
+            continue;
+        };
         let outgoing = address.is_some_and(|address| address.pkttype() == PACKET_OUTGOING);
         let length = u32::try_from(length).unwrap_or(u32::MAX);
-        let sighting = Sighting { link, outgoing, outer, packet, mark: None, ingress_link: None, length };
+        let sighting = Sighting {
+            link,
+            outgoing,
+            outer,
+            packet,
+            mark: None,
+            ingress_link: None,
+            length,
+            checksum,
+            unfragmentable,
+        };
         if events.send(FollowedEvent::Seen(sighting)).await.is_err() {
             return;
         }

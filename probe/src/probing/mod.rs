@@ -3,10 +3,15 @@
 //! This room is beside `sources` because it does more than read: it sends packets of its own. Nothing else of
 //! the machine is changed.
 
-pub mod cookie;
+pub mod answer;
 pub mod echo;
 pub mod follow;
 pub mod follower;
 pub mod handshake;
 pub mod icmp;
+pub mod marks;
+mod options;
+pub mod packet;
 pub mod peers;
+pub mod port;
+pub mod rounds;

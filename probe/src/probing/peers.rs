@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    cookie::{Cookie, ProbeNumber},
+    answer::{Answer, Answered},
     echo::{EchoSender, EchoSocket},
-    icmp::Answer,
+    marks::{Cookie, ProbeNumber},
 };
 use crate::{
     model::{
@@ -32,7 +32,7 @@ pub async fn greet(model: &Model<'_>) -> anyhow::Result<Vec<PeerEcho>> {
     for (sequence, address) in (0u16..).zip(asked.iter().map(|echo| echo.address).collect::<Vec<_>>()) {
         sent.push(Instant::now());
         // What cannot be sent is not answered.
-        let _ = sender.send(address, ProbeNumber { flow: 0, sequence });
+        let _ = sender.send(address, ProbeNumber { flow: 0, sequence }, None);
         receive(&sender, &sent, &mut asked, PACE).await?;
     }
     receive(&sender, &sent, &mut asked, PATIENCE).await?;
@@ -66,8 +66,10 @@ async fn receive(
 }
 
 fn enter(answer: Answer, sent: &[Instant], asked: &mut [PeerEcho]) {
-    let Answer::Reply(number) = answer else { return };
-    let place = usize::from(number.sequence);
+    if answer.what != Answered::Reply {
+        return;
+    }
+    let place = usize::from(answer.number.sequence);
     if let (Some(then), Some(echo)) = (sent.get(place), asked.get_mut(place)) {
         echo.rtt_us = u64::try_from(then.elapsed().as_micros()).ok();
     }

@@ -130,12 +130,48 @@ pub struct Place {
     pub device: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Probes {
+    pub protocol: Protocol,
+    /// The target's port; absent for ICMP.
+    pub port: Option<u16>,
     pub sent: u32,
+    /// Refusals are answers.
     pub answered: u32,
+    pub refused: u32,
+    /// Where probes of a port were sent from.
+    pub source_ports: Vec<u16>,
     /// Median of the answered probes, microseconds.
     pub rtt_us: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    #[default]
+    Icmp,
+    Tcp,
+    Udp,
+}
+
+impl Protocol {
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Icmp => "ICMP",
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        }
+    }
+}
+
+impl From<observation::Traffic> for Protocol {
+    fn from(traffic: observation::Traffic) -> Self {
+        match traffic {
+            observation::Traffic::Echo => Self::Icmp,
+            observation::Traffic::Tcp(_) => Self::Tcp,
+            observation::Traffic::Udp(_) => Self::Udp,
+        }
+    }
 }
 
 /// One attempt at a TCP connection.

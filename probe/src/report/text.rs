@@ -96,21 +96,29 @@ fn headline(document: &Document) -> String {
 }
 
 fn lost(document: &Document, place: &Place) -> String {
+    let lost = document.probes.sent - document.probes.answered;
     if place.node != document.header.node.name {
-        return String::new();
+        return match document.verdict {
+            Verdict::Degraded if lost > 0 => format!("{} lost: ", share(document)),
+            _ => String::new(),
+        };
     }
     let direction = if place.direction == Some(Direction::Return) { "the answer is " } else { "" };
     let share = match document.verdict {
-        Verdict::Degraded => {
-            format!("{} of {} ", document.probes.sent - document.probes.answered, document.probes.sent)
-        }
+        Verdict::Degraded if lost > 0 => format!("{} ", share(document)),
         _ => String::new(),
     };
     format!("{direction}{share}lost on {} at {}: ", place.node, stage_word(place.stage))
 }
 
+/// `4 of 12 (33 %)`.
+fn share(document: &Document) -> String {
+    let (sent, lost) = (document.probes.sent, document.probes.sent - document.probes.answered);
+    format!("{lost} of {sent} ({} %)", u64::from(lost) * 100 / u64::from(sent.max(1)))
+}
+
 fn answered(document: &Document) -> String {
-    let probes = document.probes;
+    let probes = &document.probes;
     let time = probes
         .rtt_us
         .map_or_else(String::new, |micros| format!(" in {}.{:03} ms", micros / 1000, micros % 1000));
@@ -122,7 +130,11 @@ fn answered(document: &Document) -> String {
     {
         return format!("TCP port {} accepted a connection; no ICMP probe was answered", handshake.port);
     }
-    format!("{} of {} probes answered{time}", probes.answered, probes.sent)
+    let what = match probes.port {
+        Some(port) => format!("probes of {} port {port}", probes.protocol.words()),
+        None => "probes".to_owned(),
+    };
+    format!("{} of {} {what} answered{time}", probes.answered, probes.sent)
 }
 
 fn source_words(source: &Source) -> String {
@@ -216,8 +228,12 @@ fn seen(document: &Document) -> String {
         let interface = document.source.interface.as_deref().unwrap_or("its cali*");
         words.push(format!("the source was chosen: {} behind {interface}", source_words(&document.source)));
     }
-    if document.probes.sent > 0 && document.handshakes.is_empty() {
+    if document.probes.sent > 0 && document.handshakes.is_empty() && document.probes.port.is_none() {
         words.push("ICMP only, no TCP or UDP port".to_owned());
+    }
+    if let [first, rest @ ..] = document.probes.source_ports.as_slice() {
+        let last = rest.iter().map(|port| format!(", {port}")).collect::<Vec<_>>().concat();
+        words.push(format!("sent from ports {first}{last}"));
     }
     // Without a finding the first line has said it.
     let said = usize::from(document.verdict == Verdict::Unknown && document.findings.is_empty());

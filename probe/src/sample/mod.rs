@@ -468,4 +468,7 @@ pub struct PodInterface {
     /// Whether a process is in the pod's network namespace; `None` where not every process could be looked at.
     #[serde(default)]
     pub inhabited: Option<bool>,
+    /// `InCsumErrors` of TCP and UDP in the pod's network namespace; `None` where they cannot be read.
+    #[serde(default)]
+    pub checksum_errors: Option<u64>,
 }

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
 
-use super::namespace::NetworkNamespace;
+use super::{counters, namespace::NetworkNamespace};
 use crate::sample::{Link, PodInterface};
 
 /// What could be read, and why the rest could not, by the index of the device on this side.
@@ -86,8 +86,15 @@ fn in_this_namespace(link: u32, peer: u32) -> anyhow::Result<Option<PodInterface
             carrier: entry.flags.contains(InterfaceFlags::IFF_RUNNING),
             addresses: Vec::new(),
             inhabited: None,
+            checksum_errors: None,
         });
         found.addresses.extend(address);
+    }
+    if let Some(interface) = &mut interface {
+        let counters = counters::read(Path::new("/"));
+        let of = |name: &str| counters.get(name).copied();
+        interface.checksum_errors =
+            of("Tcp.InCsumErrors").zip(of("Udp.InCsumErrors")).map(|(tcp, udp)| tcp + udp);
     }
     Ok(interface)
 }

@@ -96,6 +96,7 @@ impl Machine {
                     carrier: true,
                     addresses: addresses.clone(),
                     inhabited: None,
+                    checksum_errors: None,
                 })
             })
             .collect::<Result<_>>()?;

@@ -8,7 +8,7 @@ use crate::{
         netfilter::{Bits, Device, Firewall, Packet, Transport},
         routing::{Flow, look_up, output_links},
     },
-    observation::{DropSighting, PacketKind},
+    observation::{DropSighting, PacketId, PacketKind},
     report::document::Direction,
     sample::{ConnectionState, NetfilterHook},
 };
@@ -16,6 +16,10 @@ use crate::{
 pub const ICMP: u8 = 1;
 pub const IPIP: u8 = 4;
 pub const TCP: u8 = 6;
+
+/// Flags of a TCP header, RFC 9293.
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
 
 /// Followed packets that met a hook and were lost there.
 pub struct Meeting<'a> {
@@ -55,9 +59,7 @@ impl<'a> Meeting<'a> {
 fn packet<'a>(case: &Case<'a>, hook: NetfilterHook, drop: &DropSighting) -> Packet<'a> {
     let (source, destination, protocol, transport) = match drop.outer {
         Some((source, destination)) => (source, destination, IPIP, Transport::Unknown),
-        None => {
-            (drop.packet.source, drop.packet.destination, drop.packet.protocol, transport(drop.packet.kind))
-        }
+        None => (drop.packet.source, drop.packet.destination, drop.packet.protocol, transport(&drop.packet)),
     };
     let known = |index: Option<u32>| {
         let link = index.and_then(|index| case.link(index));
@@ -76,13 +78,18 @@ fn packet<'a>(case: &Case<'a>, hook: NetfilterHook, drop: &DropSighting) -> Pack
     Packet { source, destination, protocol, transport, input, output, mark: Bits::UNKNOWN, connection: None }
 }
 
-fn transport(kind: PacketKind) -> Transport {
-    match kind {
-        PacketKind::EchoRequest => Transport::Icmp { icmp_type: 8, code: 0 },
-        PacketKind::EchoReply => Transport::Icmp { icmp_type: 0, code: 0 },
-        PacketKind::IcmpError { icmp_type, code } => Transport::Icmp { icmp_type, code },
-        PacketKind::Other => Transport::Ports { source: None, destination: None, tcp_flags: None },
-    }
+fn transport(packet: &PacketId) -> Transport {
+    let tcp_flags = match packet.kind {
+        PacketKind::EchoRequest => return Transport::Icmp { icmp_type: 8, code: 0 },
+        PacketKind::EchoReply => return Transport::Icmp { icmp_type: 0, code: 0 },
+        PacketKind::IcmpError { icmp_type, code, .. } => return Transport::Icmp { icmp_type, code },
+        PacketKind::TcpSyn => Some(SYN),
+        PacketKind::TcpAccepted => Some(SYN | ACK),
+        // With or without ACK.
+        PacketKind::TcpReset | PacketKind::Datagram | PacketKind::DatagramAnswer | PacketKind::Other => None,
+    };
+    let (source, destination) = packet.ports.unzip();
+    Transport::Ports { source, destination, tcp_flags }
 }
 
 /// The only device by which it can leave, as the routes have it.
@@ -111,8 +118,19 @@ fn states(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Vec<Con
     let answered = case.trail.steps.iter().any(|step| step.direction == Direction::Return)
         || case.probes().any(|probe| probe.round_trip_us.is_some());
     match (drop.outer, drop.packet.kind, direction) {
-        (None, PacketKind::EchoRequest, Direction::Forward) if !answered => vec![New, Invalid, Untracked],
-        (None, PacketKind::EchoReply, _) => vec![Established, Invalid, Untracked],
+        (None, PacketKind::EchoRequest | PacketKind::TcpSyn | PacketKind::Datagram, Direction::Forward)
+            if !answered =>
+        {
+            vec![New, Invalid, Untracked]
+        }
+        (
+            None,
+            PacketKind::EchoReply
+            | PacketKind::TcpAccepted
+            | PacketKind::TcpReset
+            | PacketKind::DatagramAnswer,
+            _,
+        ) => vec![Established, Invalid, Untracked],
         _ => ConnectionState::ALL.to_vec(),
     }
 }

@@ -19,7 +19,7 @@ use crate::{
         Model,
         increments::{Loss, Packet, Way},
     },
-    observation::{DropNamespace, DropSighting, Observation, PacketId, PacketKind, Sighting},
+    observation::{DropNamespace, DropSighting, Observation, PacketId, PacketKind, Sighting, Traffic},
     reading::{LastBare, LastDropped},
     report::document::{Document, Finding, Place, Subject, SubjectKind, Verdict},
 };
@@ -51,7 +51,8 @@ pub fn judge(model: &Model<'_>, loss: &Loss) -> Judged {
             return Judged::Lawful;
         }
         match DropKind::of(drop) {
-            DropKind::Socket | DropKind::Other => return Judged::Lawful,
+            // A queue that is full for a while tells of congestion.
+            DropKind::Socket | DropKind::Queue | DropKind::Other => return Judged::Lawful,
             DropKind::Netfilter(_) => return Judged::ByRules,
             _ => {}
         }
@@ -64,6 +65,7 @@ pub fn judge(model: &Model<'_>, loss: &Loss) -> Judged {
         node: model.node_name(),
         sender: sender(model, source),
         target,
+        traffic: Traffic::default(),
         telling,
         observation: &observation,
         trail: Trail::new(telling, &observation, &model.sample.links),
@@ -89,7 +91,11 @@ pub fn question(model: &Model<'_>, loss: &Loss) -> Question {
         Packet::Dropped(last) => (last.source, last.destination),
         Packet::Bare(last) => (last.source, last.destination),
     };
-    Question { target, senders: vec![ChosenSender { sender: sender(model, source), chosen: true }] }
+    Question {
+        target,
+        traffic: Traffic::default(),
+        senders: vec![ChosenSender { sender: sender(model, source), chosen: true }],
+    }
 }
 
 /// What the document of such a diagnosis says. Without a rule that is proven to have dropped the packets nothing tells
@@ -188,6 +194,7 @@ fn dropped(model: &Model<'_>, way: &Way, last: LastDropped) -> Option<DropSighti
         hook: None,
         outer: last.outer,
         packet: packet(last.source, last.destination, last.protocol),
+        length: 0,
     })
 }
 
@@ -201,6 +208,8 @@ fn arrival(drop: &DropSighting) -> Option<Sighting> {
         mark: None,
         ingress_link: None,
         length: 0,
+        checksum: None,
+        unfragmentable: false,
     })
 }
 
@@ -213,9 +222,11 @@ fn sighting(link: u32, outgoing: bool, ingress_link: Option<u32>, last: LastBare
         mark: None,
         ingress_link,
         length: 0,
+        checksum: None,
+        unfragmentable: false,
     }
 }
 
 fn packet(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8) -> PacketId {
-    PacketId { source, destination, protocol, kind: PacketKind::Other, flow: 0, sequence: 0 }
+    PacketId { source, destination, protocol, kind: PacketKind::Other, flow: 0, sequence: 0, ports: None }
 }

@@ -101,6 +101,7 @@ mod tests {
             carrier: true,
             addresses: Vec::new(),
             inhabited,
+            checksum_errors: None,
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
     cli::EndpointName,
     diagnosis::{ChosenSender, Question},
     model::Model,
+    observation::Traffic,
     sample::Sample,
     sources::cni,
 };
@@ -32,7 +33,7 @@ pub fn resolve(
         Some(name) => vec![ChosenSender { sender: sender_of(&model, name, passive)?, chosen: false }],
         None => chosen_senders(&model, target),
     };
-    Ok(Question { target, senders })
+    Ok(Question { target, senders, traffic: Traffic::default() })
 }
 
 fn ensure_calico(model: &Model<'_>) -> anyhow::Result<()> {

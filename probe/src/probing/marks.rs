@@ -1,5 +1,10 @@
 //! How a probe is known wherever it is seen. NAT rewrites addresses, ports and ICMP identifiers (Calico's own
-//! `MASQUERADE --random-fully` on `tunl0` does), so the mark is in the payload.
+//! `MASQUERADE --random-fully` on `tunl0` does), so the mark is in the payload, and in the initial sequence number
+//! of TCP, which has none.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use crate::observation::Traffic;
 
 /// 128 random bits, the same for all probes of one diagnosis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +41,27 @@ pub fn read_mark(cookie: Cookie, payload: &[u8]) -> Option<ProbeNumber> {
     let (&flow, rest) = rest.split_first()?;
     let sequence = u16::from_be_bytes(*rest.first_chunk()?);
     Some(ProbeNumber { flow, sequence })
+}
+
+/// Which packets are followed.
+#[derive(Clone, Debug)]
+pub enum Follow {
+    /// The probes of a diagnosis, what answers them, and ICMP errors that quote them.
+    Probes(Marks),
+    /// Packets between two addresses, in either direction, behind at most one IPIP header.
+    Pair { source: Ipv4Addr, target: Ipv4Addr },
+}
+
+/// What the probes of one diagnosis have in common.
+#[derive(Clone, Debug)]
+pub struct Marks {
+    pub cookie: Cookie,
+    pub target: Ipv4Addr,
+    /// What is sent beside echo requests.
+    pub traffic: Traffic,
+    /// The ports that datagrams are sent from. Servers answer as they like, so that the port tells which probe an
+    /// answer is for.
+    pub sent_from: BTreeMap<u16, ProbeNumber>,
 }
 
 #[cfg(test)]
