@@ -255,7 +255,7 @@ pub struct CheckArgs {
     /// Judge a saved sample, or outputs that were pasted, instead of this node.
     #[arg(long, value_name = "PATH")]
     pub input: Option<PathBuf>,
-    /// Watch the routes for so long, and name those that come and go.
+    /// Watch for so long: name routes that come and go, and nodes' addresses that two machines have.
     #[arg(long, value_name = "DURATION", value_parser = configuration::interval, conflicts_with = "input")]
     pub watch: Option<Duration>,
     /// Write the sample that was judged to this file; it holds routes, addresses, names and log lines.

@@ -19,7 +19,7 @@ use crate::{
         document::{Finding, Severity, Subject},
     },
     sample::{Fact, Sample},
-    sources::{self, route_changes},
+    sources::{self, arp_claims, route_changes},
 };
 
 /// What is about to change looks wrong for less than this: a pod that starts or stops, a route that BIRD writes
@@ -76,7 +76,9 @@ pub fn judge_saved(samples: &[Sample]) -> anyhow::Result<Vec<CheckDocument>> {
 async fn standing(args: &CheckArgs, global: &Global) -> anyhow::Result<CheckDocument> {
     let mut first = look(global).await?;
     if let Some(duration) = args.watch {
-        first.route_watch = Fact::Known(route_changes::watch(duration).await?);
+        let (routes, claims) = tokio::join!(route_changes::watch(duration), arp_claims::watch(duration));
+        first.route_watch = Fact::Known(routes?);
+        first.arp_watch = Fact::from_result(claims);
     }
     if let Some(path) = &args.record {
         look::record(&first, path)?;
@@ -89,6 +91,7 @@ async fn standing(args: &CheckArgs, global: &Global) -> anyhow::Result<CheckDocu
     tokio::time::sleep(SETTLED).await;
     let mut second = look(global).await?;
     second.route_watch.clone_from(&first.route_watch);
+    second.arp_watch.clone_from(&first.arp_watch);
     judged(&second, Some((&first, &wrong)))
 }
 

@@ -126,6 +126,9 @@ pub struct Sample {
     /// Routes that changed while somebody watched.
     #[serde(default)]
     pub route_watch: Fact<RouteWatch>,
+    /// Who asked by ARP while somebody watched.
+    #[serde(default)]
+    pub arp_watch: Fact<ArpWatch>,
     /// What the caller says that the datastore holds (`--facts`).
     #[serde(default)]
     pub datastore: Fact<Datastore>,
@@ -340,6 +343,25 @@ pub struct RouteChange {
     /// `RTPROT_*` of the route itself, whoever changed it.
     pub protocol: u8,
     pub removed: bool,
+}
+
+/// What a watch over ARP heard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArpWatch {
+    /// How long it took.
+    pub milliseconds: u64,
+    /// In their order; a claim that is repeated before another one for the same address is there once.
+    pub claims: Vec<ArpClaim>,
+}
+
+/// The sender of an ARP request, which has the address that it asks from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArpClaim {
+    /// The device on which it was heard.
+    pub link: u32,
+    pub address: Ipv4Addr,
+    /// As `00:50:56:81:47:bb`.
+    pub hardware_address: String,
 }
 
 /// What a rule does with a packet that it matches, `FR_ACT_*`.

@@ -1,6 +1,7 @@
 //! The only place that reads the machine otherwise than by kernel programs. Every reader of files takes a root
 //! folder, so that a test hands it one.
 
+pub mod arp_claims;
 pub mod bird;
 mod calico_files;
 pub mod changes;

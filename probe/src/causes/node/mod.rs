@@ -2,6 +2,7 @@
 //! what else keeps a node's pod network from working.
 
 mod calico;
+mod duplicates;
 mod explain;
 mod firewall;
 mod flapping;

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Review, Topic};
+use super::{Review, Topic, duplicates};
 use crate::{
     causes::{Cause, case::finding},
     model::{Model, is_pod_link, is_tunnel_link},
@@ -19,14 +19,20 @@ const IDENTITY_DIGITS: usize = 12;
 
 pub fn review(model: &Model<'_>) -> Review {
     let mut review = Review::of(Topic::Uplink);
+    own_address(model, &mut review);
+    had_twice(model, &mut review);
+    review
+}
+
+fn own_address(model: &Model<'_>, review: &mut Review) {
     let Some((address, told_by)) = claimed(model) else {
-        review.unseen("the address that Calico took for this node", "BIRD and the datastore would tell it");
-        return review;
+        return review
+            .unseen("the address that Calico took for this node", "BIRD and the datastore would tell it");
     };
     let sample = model.sample;
     if !sample.holds(Part::Addresses) {
-        review.unseen("the device that has the node's address", "the addresses of this node were not shown");
-        return review;
+        return review
+            .unseen("the device that has the node's address", "the addresses of this node were not shown");
     }
     match sample
         .addresses
@@ -44,7 +50,23 @@ pub fn review(model: &Model<'_>) -> Review {
             review.found(another_uplink(model, address, link));
         }
     }
-    review
+}
+
+/// Whether two machines have one node's address, where somebody listened.
+fn had_twice(model: &Model<'_>, review: &mut Review) {
+    let watch = match (model.sample.arp_watch.known(), model.sample.route_watch.known()) {
+        (Some(watch), _) => watch,
+        (None, None) => return,
+        (None, Some(_)) => {
+            let why = model.sample.arp_watch.absent().unwrap_or_default();
+            return review.unseen("whether two machines have one node's address", why);
+        }
+    };
+    let findings = duplicates::judge(model, watch);
+    if findings.is_empty() {
+        review.pass("no two machines asked by ARP from one node's address meanwhile");
+    }
+    review.found(findings);
 }
 
 /// Calico's word on the node's address; BIRD's router identity is configured from it.
