@@ -240,11 +240,14 @@ pub struct Observation {
     /// TCP handshakes, tried where echo requests told nothing.
     #[serde(default)]
     pub handshakes: Vec<Handshake>,
+    /// Echo requests to the nodes among which a block's route shares packets out.
+    #[serde(default)]
+    pub next_hop_echoes: Vec<PeerEcho>,
     /// What could not be observed, and why (no eBPF, no BTF, events lost).
     pub limits: Vec<(String, String)>,
 }
 
-/// One echo request to another node's end of the tunnel.
+/// One echo request to another node, or to its end of the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerEcho {
     pub peer: Ipv4Addr,

@@ -31,7 +31,7 @@ use run::Lab;
 use scenario::Scenario;
 
 /// Modules that the cluster needs; a kernel may have them built in.
-const MODULES: [&str; 16] = [
+const MODULES: [&str; 23] = [
     "ipip",
     "veth",
     "bridge",
@@ -48,6 +48,13 @@ const MODULES: [&str; 16] = [
     "ip_set_hash_ip",
     "xt_addrtype",
     "cls_bpf",
+    "cls_matchall",
+    "cls_u32",
+    "act_csum",
+    "act_gact",
+    "act_pedit",
+    "sch_ingress",
+    "sch_netem",
 ];
 
 #[derive(Parser)]

@@ -8,7 +8,7 @@ use super::{
     case::{Case, Located, finding},
     misdirected, netfilter,
     pod::pod_words,
-    tunnel,
+    queue, tunnel,
 };
 use crate::report::document::{Direction, EvidenceSource, Place, Point, Severity, Stage, SubjectKind};
 
@@ -54,6 +54,7 @@ pub fn this_node(case: &Case<'_>) -> Located {
         format!("{sent} left {} to {node}; no answer came in", device.as_deref().unwrap_or("this node")),
     );
     found.severity = Severity::Warning;
+    found = found.with_all(queue::missed_arrivals(case));
     for error in &case.trail.errors {
         found = found.with(
             EvidenceSource::Probe,

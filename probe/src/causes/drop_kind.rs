@@ -21,8 +21,11 @@ pub enum DropKind {
     Device,
     /// A checksum was wrong.
     Checksum,
-    /// A queueing discipline or the device's queue had no room.
+    /// A queueing discipline, the device's ring or a CPU's backlog had no room. Where the kernel gives no reason the
+    /// device's own counters must bear it out.
     Queue,
+    /// A filter of traffic control, or another's program there; the same holds.
+    Filter,
     /// A socket had no use for it: no fault of the path.
     Socket,
     Other,
@@ -41,8 +44,9 @@ impl DropKind {
             "NETFILTER_DROP" => return Self::Netfilter(drop.hook),
             "NEIGH_FAILED" | "NEIGH_CREATEFAIL" | "NEIGH_QUEUEFULL" | "NEIGH_DEAD" => return Self::Neighbour,
             "SKB_CSUM" | "TCP_CSUM" | "UDP_CSUM" | "ICMP_CSUM" | "IP_CSUM" => return Self::Checksum,
-            "QDISC_DROP" | "QDISC_OVERLIMIT" | "QDISC_CONGESTED" | "FULL_RING" | "CPU_BACKLOG"
-            | "DEV_READY" => return Self::Queue,
+            "FULL_RING" | "CPU_BACKLOG" => return Self::Queue,
+            reason if reason.starts_with("QDISC_") => return Self::Queue,
+            "TC_INGRESS" | "TC_EGRESS" => return Self::Filter,
             "NO_SOCKET" | "SOCKET_FILTER" | "SOCKET_RCVBUFF" => return Self::Socket,
             reason if reason.starts_with("TCP_") => return Self::Socket,
             _ => {}
@@ -53,6 +57,8 @@ impl DropKind {
         match symbol {
             "ip_error" => Self::RouteLookUp,
             "ip_rcv_finish_core" | "ip_rcv_finish" | "fib_validate_source" => Self::ReversePath,
+            "__netif_receive_skb_core" => Self::Filter,
+            "kfree_skb_list" => Self::Queue,
             "nf_hook_slow" | "nf_hook_slow_list" => Self::Netfilter(None),
             "neigh_invalidate"
             | "arp_error_report"

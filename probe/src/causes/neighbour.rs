@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use super::{
     Cause,
     case::{Case, Located, finding},
-    drop_kind::met_full_neighbour_table,
-    pod,
+    drop_kind::{DropKind, met_full_neighbour_table},
+    pod, queue,
     route_table::blocks,
     routing::{self, drop_evidence, neighbour_state, route_words},
     trail::DeviceRole,
@@ -24,8 +24,16 @@ pub fn failed(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Opt
     if met_full_neighbour_table(drop) {
         return Some(table_full(case, direction, drop));
     }
+    let nothing_leaves = || queue::lets_nothing_out(case, direction, case.link(drop.link?)?);
+    if let Some(located) = nothing_leaves() {
+        return Some(located);
+    }
     if let Some((_, node)) = drop.outer {
-        return next_hop_silent(case, direction, node, Some(drop));
+        return match DropKind::of(drop) {
+            DropKind::Neighbour => next_hop_silent(case, direction, node, Some(drop)),
+            // The device itself refused it.
+            _ => None,
+        };
     }
     let flow = routing::flow(case, direction, drop.mark)?;
     let Decision::Route { route, hops } = look_up(case.model, &flow) else { return None };
@@ -44,6 +52,9 @@ pub fn unanswered(case: &Case<'_>, direction: Direction) -> Option<Located> {
     let device = case.link(hop.link?)?;
     let silent = is_silent(case, device.index, hop.gateway.unwrap_or(flow.destination));
     (silent || !device.carrier).then_some(())?;
+    if let Some(located) = queue::lets_nothing_out(case, direction, device) {
+        return Some(located);
+    }
     waited_in_vain(case, direction, flow.destination, route, device, None)
 }
 
@@ -53,7 +64,8 @@ pub fn next_hop_unanswered(case: &Case<'_>, direction: Direction) -> Option<Loca
     let Decision::Route { hops, .. } = look_up(case.model, &outer_flow(node)) else { return None };
     let hop = hops.first()?;
     is_silent(case, hop.link?, hop.gateway.unwrap_or(node)).then_some(())?;
-    next_hop_silent(case, direction, node, None)
+    queue::lets_nothing_out(case, direction, case.link(hop.link?)?)
+        .or_else(|| next_hop_silent(case, direction, node, None))
 }
 
 /// Whether an address was asked for by ARP, and has not answered.

@@ -3,7 +3,7 @@
 
 use super::{
     case::{Case, Located},
-    neighbour, netfilter, reverse_path, routing, tunnel,
+    neighbour, netfilter, queue, reverse_path, routing, tunnel,
     verdict::Ending,
 };
 use crate::{
@@ -13,12 +13,16 @@ use crate::{
 };
 
 /// Between the device by which it came in and any by which it could leave.
-pub(super) fn in_routing(case: &Case<'_>, direction: Direction) -> Ending {
+pub(super) fn in_routing(case: &Case<'_>, direction: Direction, lost: usize) -> Ending {
     if let Some(located) = routing::refused(case, direction, None) {
         return Ending::Located(inferred(located));
     }
     let counted = reverse_path::counted(case, direction);
-    if let Some(located) = counted.or_else(|| neighbour::unanswered(case, direction)) {
+    let known = counted
+        .or_else(|| neighbour::unanswered(case, direction))
+        .or_else(|| queue::counted(case, direction, lost))
+        .or_else(|| netfilter::out_of_sight(case, direction));
+    if let Some(located) = known {
         return Ending::Located(located);
     }
     let what = match routing::flow(case, direction, 0).map(|flow| look_up(case.model, &flow)) {
@@ -38,9 +42,11 @@ fn inferred(located: Located) -> Located {
 }
 
 /// Between `tunl0` and a NIC.
-pub(super) fn in_tunnel(case: &Case<'_>, direction: Direction) -> Ending {
-    let entry = tunnel::entry(case, direction, None);
-    if let Some(located) = entry.or_else(|| neighbour::next_hop_unanswered(case, direction)) {
+pub(super) fn in_tunnel(case: &Case<'_>, direction: Direction, lost: usize) -> Ending {
+    let known = tunnel::entry(case, direction, None)
+        .or_else(|| neighbour::next_hop_unanswered(case, direction))
+        .or_else(|| queue::counted(case, direction, lost));
+    if let Some(located) = known {
         return Ending::Located(located);
     }
     Ending::Unknown {

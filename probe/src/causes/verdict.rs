@@ -12,7 +12,7 @@ use super::{
     kernel_route::{self, Agreement},
     misdirected, neighbour, netfilter, other_dataplane,
     path::first_missing,
-    path_mtu, pod, port, reverse_path, routing, sender,
+    path_mtu, pod, port, queue, reverse_path, routing, sender, several_next_hops,
     trail::Dropped,
     tunnel, vanished,
 };
@@ -69,7 +69,7 @@ fn answered(case: &Case<'_>) -> Judgement {
         };
         return conclude(case, ending, true);
     }
-    match path_mtu::black_hole(case) {
+    match path_mtu::black_hole(case).or_else(|| several_next_hops::partly_dead(case)) {
         Some(located) => conclude(case, Ending::Located(located), false),
         None => reachable(case),
     }
@@ -195,7 +195,10 @@ fn reachable(case: &Case<'_>) -> Judgement {
     let mut judgement = Judgement {
         verdict: Verdict::Reachable,
         lost_at: None,
-        findings: netfilter::rewritten_source(case).into_iter().collect(),
+        findings: netfilter::rewritten_source(case)
+            .into_iter()
+            .chain(several_next_hops::all_alive(case))
+            .collect(),
         next: Vec::new(),
         not_seen: limits(case),
     };
@@ -296,10 +299,14 @@ fn dropped(case: &Case<'_>, direction: Direction, drop: &DropSighting) -> Ending
         DropKind::ReversePath => reverse_path::dropped(case, direction, drop),
         DropKind::RouteLookUp => routing::refused(case, direction, Some(drop)),
         DropKind::Netfilter(hook) => return netfilter::dropped(case, direction, hook, drop),
-        DropKind::Neighbour | DropKind::Device => neighbour::failed(case, direction, drop),
+        DropKind::Neighbour => neighbour::failed(case, direction, drop),
+        DropKind::Device => {
+            queue::dropped(case, direction, drop).or_else(|| neighbour::failed(case, direction, drop))
+        }
         DropKind::TunnelEntry => tunnel::entry(case, direction, Some(drop)),
         DropKind::TunnelReceive => tunnel::down_for_arrivals(case, direction),
-        DropKind::Checksum | DropKind::Queue | DropKind::Socket | DropKind::Other => None,
+        DropKind::Queue | DropKind::Filter => queue::dropped(case, direction, drop),
+        DropKind::Checksum | DropKind::Socket | DropKind::Other => None,
     };
     match located {
         Some(located) => Ending::Located(located),
@@ -321,7 +328,7 @@ fn stage_of(kind: DropKind) -> Stage {
         | DropKind::Checksum
         | DropKind::Other
         | DropKind::Socket => Stage::Routing,
-        DropKind::Queue => Stage::Underlay,
+        DropKind::Queue | DropKind::Filter => Stage::Underlay,
         DropKind::Netfilter(_) => Stage::Netfilter,
         DropKind::Neighbour => Stage::Neighbour,
         DropKind::TunnelEntry => Stage::Tunnel,
@@ -367,8 +374,8 @@ fn ended_without_drop(case: &Case<'_>, direction: Direction, lost: &BTreeSet<u16
             seen: format!("nothing from {} arrived here encapsulated", routing::sender_words(&case.sender)),
         },
         Point::FromTunnel => vanished::at_decapsulation(case, direction),
-        Point::ToWire => vanished::in_tunnel(case, direction),
-        Point::ToTunnel | Point::ToPod | Point::Bare => vanished::in_routing(case, direction),
+        Point::ToWire => vanished::in_tunnel(case, direction, lost.len()),
+        Point::ToTunnel | Point::ToPod | Point::Bare => vanished::in_routing(case, direction, lost.len()),
     })
 }
 

@@ -18,12 +18,13 @@ use crate::{
     exit::Exit,
     kernel::trace::TraceRequest,
     model::Model,
-    observation::{Handshake, Observation, Sighting, Traffic},
+    observation::{Handshake, Observation, PeerEcho, Sighting, Traffic},
     probing::{
         follow::{self, Plan},
         follower::Follower,
         handshake::{self, HandshakeSocket},
         marks::Follow,
+        peers,
     },
     report::{
         document::{Document, Verdict},
@@ -56,6 +57,9 @@ pub async fn run(args: &DiagnoseArgs, global: &Global) -> anyhow::Result<Exit> {
     } else {
         probe(args, global, &before, &model, &question).await?
     };
+    if !args.passive {
+        observed.next_hop_echoes = next_hop_echoes(&model, &question).await?;
+    }
     let mut after = sources::gather(&options).await.context("cannot read this node's network state again")?;
     after.pod_interfaces = pod_interfaces::look_into(&after, &question, global);
     sources::gather_rules(&options, &mut after);
@@ -170,6 +174,14 @@ fn start_follower(request: &TraceRequest, without_bpf: bool) -> anyhow::Result<F
         Follower::without_programs(request, "--no-bpf was given")
     } else {
         Follower::start(request)
+    }
+}
+
+/// Where a block's route has several next hops, the probes meet one of them: the others are asked themselves.
+async fn next_hop_echoes(model: &Model<'_>, question: &Question) -> anyhow::Result<Vec<PeerEcho>> {
+    match model.tunnel_next_hops(question.target) {
+        several if several.len() > 1 => peers::ask_nodes(several.into_iter()).await,
+        _ => Ok(Vec::new()),
     }
 }
 

@@ -409,6 +409,12 @@ impl<'a> Model<'a> {
         block.route.hops.first()?.gateway
     }
 
+    /// All nodes among which the tunnel shares out what goes to an address.
+    pub fn tunnel_next_hops(&self, address: Ipv4Addr) -> BTreeSet<Ipv4Addr> {
+        let block = self.remote_block(address).filter(|block| block.tunnelled);
+        block.iter().flat_map(|block| &block.route.hops).filter_map(|hop| hop.gateway).collect()
+    }
+
     /// The node to which packets for an address go without encapsulation.
     pub fn bare_next_hop(&self, address: Ipv4Addr) -> Option<Ipv4Addr> {
         let block = self.remote_block(address).filter(|block| !block.tunnelled)?;

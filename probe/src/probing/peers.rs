@@ -1,6 +1,9 @@
-//! One echo request to the tunnel address of each other node, through the tunnel as any pod's packet goes.
+//! One echo request to each other node: to its end of the tunnel, as any pod's packet goes, or to the node itself.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 use super::{
     answer::{Answer, Answered},
@@ -19,14 +22,24 @@ use crate::{
 const PACE: Duration = Duration::from_millis(20);
 /// How long the last one's answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Three requests, a second apart (`net.ipv4.neigh.default.{mcast_solicit,retrans_time_ms}`), and some.
+const ARP_PATIENCE: Duration = Duration::from_millis(3_300);
 
 /// Asks each peer that has a tunnel address, or a block whose first address it mostly is.
 pub async fn greet(model: &Model<'_>) -> anyhow::Result<Vec<PeerEcho>> {
-    let mut asked: Vec<PeerEcho> = peers::all(model)
-        .iter()
-        .take(usize::from(u16::MAX))
-        .filter_map(|peer| tunnel_address(model, peer))
-        .collect();
+    let peers = peers::all(model);
+    ask(peers.iter().filter_map(|peer| tunnel_address(model, peer)).collect(), PATIENCE).await
+}
+
+/// Asks nodes at their own addresses, as encapsulated packets go to them. Waits until the kernel has given up to
+/// resolve those that are silent.
+pub async fn ask_nodes(addresses: impl Iterator<Item = Ipv4Addr>) -> anyhow::Result<Vec<PeerEcho>> {
+    let echo = |address| PeerEcho { peer: address, address, certain: true, rtt_us: None };
+    ask(addresses.map(echo).collect(), ARP_PATIENCE).await
+}
+
+async fn ask(mut asked: Vec<PeerEcho>, patience: Duration) -> anyhow::Result<Vec<PeerEcho>> {
+    asked.truncate(usize::from(u16::MAX));
     let sender = EchoSocket::open(None)?.register(Cookie::random())?;
     let mut sent = Vec::with_capacity(asked.len());
     for (sequence, address) in (0u16..).zip(asked.iter().map(|echo| echo.address).collect::<Vec<_>>()) {
@@ -35,7 +48,7 @@ pub async fn greet(model: &Model<'_>) -> anyhow::Result<Vec<PeerEcho>> {
         let _ = sender.send(address, ProbeNumber { flow: 0, sequence }, None);
         receive(&sender, &sent, &mut asked, PACE).await?;
     }
-    receive(&sender, &sent, &mut asked, PATIENCE).await?;
+    receive(&sender, &sent, &mut asked, patience).await?;
     Ok(asked)
 }
 

@@ -123,6 +123,9 @@ pub struct Sample {
     /// How full the kernel's tables are.
     #[serde(default)]
     pub tables: HostTables,
+    /// Queueing disciplines of the devices that have one.
+    #[serde(default)]
+    pub queues: Fact<Vec<Queue>>,
     /// Routes that changed while somebody watched.
     #[serde(default)]
     pub route_watch: Fact<RouteWatch>,
@@ -325,6 +328,21 @@ impl Hop {
     pub fn has_gateway(&self) -> bool {
         self.gateway.is_some() || self.masked_gateway.is_some()
     }
+}
+
+/// A queueing discipline (`RTM_NEWQDISC`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// The device's index.
+    pub link: u32,
+    /// Major and minor number, 16 bits each.
+    pub handle: u32,
+    /// Such as `fq_codel`, `mq` or `clsact`.
+    pub kind: String,
+    /// Packets that left it; wraps around (`struct gnet_stats_basic`).
+    pub passed: u32,
+    /// Packets that it dropped; wraps around (`struct gnet_stats_queue`).
+    pub dropped: u32,
 }
 
 /// What a watch over the routes saw.

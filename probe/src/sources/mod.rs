@@ -26,6 +26,7 @@ pub mod pod_interfaces;
 pub mod privileges;
 mod processes;
 pub mod prometheus;
+mod queues;
 pub mod raw_netlink;
 pub mod route_changes;
 pub mod saved;
@@ -83,6 +84,7 @@ pub async fn gather(options: &GatherOptions) -> anyhow::Result<Sample> {
         counters: counters::read(root),
         given_pools: options.pools.clone(),
         tables: host_tables::read(root),
+        queues: Fact::from_result(queues::read()),
         datastore,
         ..Sample::default()
     })

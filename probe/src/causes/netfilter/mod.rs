@@ -14,7 +14,7 @@ mod suspects;
 mod table_full;
 pub(super) mod words;
 
-pub use rewritten::source as rewritten_source;
+pub use rewritten::{out_of_sight, source as rewritten_source};
 pub use risen::words as risen;
 
 use super::{

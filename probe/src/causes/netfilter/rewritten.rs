@@ -11,12 +11,17 @@ use super::{
 use crate::{
     causes::{
         Cause,
-        case::{self, Case, Sender},
+        case::{self, Case, Located, Sender},
+        routing,
+        trail::Telling,
     },
-    model::netfilter::{Bits, Device, Firewall, Packet, Place, Transport},
-    observation::{PacketKind, Sighting},
-    report::document::{Direction, EvidenceSource, Finding, Point, Severity, SubjectKind},
-    sample::{ConnectionState, NetfilterHook},
+    model::{
+        netfilter::{Bits, Device, Firewall, Packet, Place, Transport},
+        routing::{Decision, look_up},
+    },
+    observation::{PacketId, PacketKind, Sighting},
+    report::document::{Direction, EvidenceSource, Finding, Point, Severity, Stage, SubjectKind},
+    sample::{ConnectionState, Link, NetfilterHook},
 };
 
 /// The sender's packets, seen behind its own interface with an address of this node; a warning, as far as nothing is
@@ -35,7 +40,7 @@ pub fn source(case: &Case<'_>) -> Option<Finding> {
     )
     .with_severity(Severity::Warning)
     .with(EvidenceSource::Probe, format!("source {address} at the pod's interface, {source} at {device}"));
-    let rules = rules(case, address, sighting);
+    let rules = rules(case, address, sighting.packet, case.link(sighting.link));
     for (place, counted) in &rules {
         let packets = counted.packets().map_or_else(String::new, |packets| format!(", counted {packets}"));
         found = found.with(EvidenceSource::Rule, format!("{}{packets}", words::whole(place)));
@@ -66,18 +71,59 @@ fn rewritten<'a>(case: &Case<'a>, sender: Ipv4Addr) -> Option<&'a Sighting> {
         .find(|sighting| case.model.is_local(sighting.packet.source))
 }
 
+/// Watched packets of which none was seen to leave by its own addresses, where a rule rewrites such: they are not
+/// followed behind it, so whether they arrived is not known.
+pub fn out_of_sight(case: &Case<'_>, direction: Direction) -> Option<Located> {
+    let Telling::Pair { source, .. } = case.telling else { return None };
+    if direction == Direction::Return {
+        return None;
+    }
+    let seen = case.trail.steps.iter().find(|step| step.direction == direction)?.seen.first()?;
+    let Decision::Route { hops, .. } = look_up(case.model, &routing::flow(case, direction, 0)?) else {
+        return None;
+    };
+    let output = case.link(hops.first()?.link?)?;
+    let rules = rules(case, source, seen.packet, Some(output));
+    let (place, packets) = rules
+        .iter()
+        .filter_map(|(place, counted)| Some((place, counted.packets()?)))
+        .find(|(_, packets)| *packets > 0)?;
+    let summary =
+        format!("packets from {source} leave {} with another source, and were not followed", output.name);
+    let found = case::finding(Cause::SnatOnPodTraffic, SubjectKind::Address, source.to_string(), summary)
+        .inferred()
+        .with_severity(Severity::Warning)
+        .with(EvidenceSource::Rule, format!("{}, counted {packets}", words::whole(place)))
+        .confirm(&case.node, words::shown_by(place))
+        .confirm(
+            &case.node,
+            format!(
+                "tcpdump -ni {} host {}   # do they arrive, and are they answered?",
+                output.name, case.target
+            ),
+        );
+    Some(Located {
+        finding: found,
+        place: case.place(direction, Stage::Netfilter, Some(output.name.clone())),
+    })
+}
+
 /// The rules that may have done it. They count the first packet of a connection alone.
-fn rules<'a>(case: &Case<'a>, sender: Ipv4Addr, seen: &Sighting) -> Vec<(Place<'a>, Counted)> {
+fn rules<'a>(
+    case: &Case<'a>,
+    sender: Ipv4Addr,
+    seen: PacketId,
+    output: Option<&'a Link>,
+) -> Vec<(Place<'a>, Counted)> {
     let Some(sets) = case.before.rule_sets.known() else { return Vec::new() };
-    let transport = match seen.packet.kind {
+    let transport = match seen.kind {
         PacketKind::EchoRequest => Transport::Icmp { icmp_type: 8, code: 0 },
         _ => Transport::Unknown,
     };
-    let output = case.link(seen.link);
     let packet = Packet {
         source: sender,
-        destination: seen.packet.destination,
-        protocol: seen.packet.protocol,
+        destination: seen.destination,
+        protocol: seen.protocol,
         transport,
         input: Device::Unknown,
         output: output.map_or(Device::Unknown, |link| Device::Known { index: link.index, name: &link.name }),

@@ -52,7 +52,7 @@ pub fn judge(model: &Model<'_>, loss: &Loss) -> Judged {
         }
         match DropKind::of(drop) {
             // A queue that is full for a while tells of congestion.
-            DropKind::Socket | DropKind::Queue | DropKind::Other => return Judged::Lawful,
+            DropKind::Socket | DropKind::Queue | DropKind::Filter | DropKind::Other => return Judged::Lawful,
             DropKind::Netfilter(_) => return Judged::ByRules,
             _ => {}
         }
