@@ -12,6 +12,10 @@ use ipnet::Ipv4Net;
 use crate::{
     daemon::{configuration, journal},
     observation::Traffic,
+    probing::{
+        marks::Marks,
+        peer::{self, PeerCommand},
+    },
     serving::API_SOCKET,
     sources::{GatherOptions, prometheus::Prometheus},
 };
@@ -30,7 +34,13 @@ Examples:
   caliprobe diagnose 10.200.153.70 --from default/web-0 -o json
   caliprobe diagnose 10.200.153.70 --port 80
   caliprobe diagnose 10.200.153.70 --port 53 --protocol udp
+  caliprobe diagnose 10.200.153.70 --peer-exec 'ssh paas-187 sudo caliprobe'
   caliprobe diagnose 10.200.153.70 --from 10.200.55.237 --passive --timeout 20s";
+
+const OBSERVE_EXAMPLES: &str = "\
+`caliprobe diagnose --peer-exec` runs it on the target's node:
+  caliprobe diagnose 10.200.153.70 --peer-exec 'ssh paas-187 sudo caliprobe'
+  caliprobe diagnose 10.200.153.70 --peer-exec 'kubectl -n monitoring exec -i caliprobe-x2l7b -- caliprobe'";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -128,6 +138,8 @@ pub enum Protocol {
 pub enum Command {
     /// This pod IP does not answer: where is the packet lost, why, what do I type?
     Diagnose(DiagnoseArgs),
+    /// The other end of a diagnosis: what arrives here of its probes, and what becomes of them.
+    Observe(ObserveArgs),
     /// Is this node's pod network in order? Without any traffic of its own.
     Check(CheckArgs),
     /// The other nodes: BGP session, blocks, next hop, neighbour, traffic both ways.
@@ -241,12 +253,39 @@ pub struct DiagnoseArgs {
     /// The longest that it may take. An ARP time-out needs about 4 s.
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = configuration::interval)]
     pub timeout: Duration,
+    /// Ask the target's node too: a command that runs caliprobe there, such as 'ssh NODE caliprobe'. It is split into
+    /// words as by a shell, gets the arguments of `observe`, and must pass its standard input on.
+    #[arg(long, value_name = "COMMAND", conflicts_with = "passive", value_parser = PeerCommand::parse)]
+    pub peer_exec: Option<PeerCommand>,
     /// Follow the probes without eBPF, by packet sockets alone; drop reasons are then not visible.
     #[arg(long)]
     pub no_bpf: bool,
     /// Write all that the verdict rests on to this file, for a bug report; it holds routes, addresses and pod names.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = OBSERVE_EXAMPLES)]
+pub struct ObserveArgs {
+    /// The probes to follow, as `diagnose --peer-exec` names them: COOKIE@TARGET/icmp, …/tcp/PORT or
+    /// …/udp/PORT/SOURCES.
+    #[arg(long, value_name = "ID")]
+    pub flow: Marks,
+    /// The longest that it watches, up to 60s; it ends earlier where its standard input does.
+    #[arg(long = "for", value_name = "DURATION", default_value = "10s", value_parser = watch_length)]
+    pub length: Duration,
+    /// Follow the probes without eBPF, by packet sockets alone; drop reasons are then not visible.
+    #[arg(long)]
+    pub no_bpf: bool,
+}
+
+fn watch_length(text: &str) -> Result<Duration, String> {
+    let length = configuration::interval(text)?;
+    if length > peer::LONGEST_WATCH {
+        return Err(format!("it is at most {} s", peer::LONGEST_WATCH.as_secs()));
+    }
+    Ok(length)
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     causes::{
+        both_ends,
         case::{Case, Sender},
         node, path,
         trail::{Telling, Trail},
@@ -15,9 +16,10 @@ use crate::{
     model::Model,
     observation::{Observation, Traffic},
     report::document::{
-        self, Direction, Document, Evidence, EvidenceSource, Header, Probes, SourceKind, Target, Verdict,
+        self, Direction, Document, Evidence, EvidenceSource, Header, NotSeen, Probes, SourceKind, Target,
+        Verdict,
     },
-    sample::Sample,
+    sample::{Fact, Sample},
 };
 
 /// What is to be diagnosed.
@@ -55,15 +57,86 @@ pub struct Diagnosis {
     pub before: Sample,
     pub after: Sample,
     pub observed: Observation,
+    /// What the target's node saw of the probes, or why it could not be asked; `None` where nobody wanted that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub far: Option<Fact<FarEnd>>,
+}
+
+/// The same probes on another node, as `caliprobe observe` saw them there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FarEnd {
+    pub before: Sample,
+    pub after: Sample,
+    pub observed: Observation,
+}
+
+impl FarEnd {
+    /// What it shows of one flow whose packets come from `source`.
+    pub fn case<'a>(
+        &'a self,
+        model: &'a Model<'a>,
+        observation: &'a Observation,
+        source: Ipv4Addr,
+        question: (Ipv4Addr, Traffic, Telling),
+    ) -> Case<'a> {
+        let (target, traffic, telling) = question;
+        Case {
+            before: &self.before,
+            after: &self.after,
+            model,
+            node: model.node_name(),
+            sender: Sender::Remote { address: source },
+            target,
+            traffic,
+            telling,
+            observation,
+            trail: Trail::new(telling, observation, &self.before.links),
+            far: None,
+        }
+    }
+}
+
+/// The far end, made ready to be judged with what only the sender knows: which probes there were, and their answers.
+struct FarView<'a> {
+    end: &'a FarEnd,
+    model: Model<'a>,
+    observed: Observation,
+}
+
+impl<'a> FarView<'a> {
+    fn of(end: &'a FarEnd, near: &Observation) -> Self {
+        let FarEnd { before, observed, .. } = end;
+        let observed = Observation {
+            probes: near.probes.clone(),
+            handshakes: near.handshakes.clone(),
+            kernel_routes: Vec::new(),
+            ..observed.clone()
+        };
+        Self { end, model: Model::new(before), observed }
+    }
+
+    /// The case of the same sender; `None` where none of its packets was seen anywhere.
+    fn case(&self, near: &Case<'_>) -> Option<Case<'_>> {
+        let there = Trail::new(near.telling, &self.observed, &self.end.before.links);
+        let source = there.source().or_else(|| near.trail.source()).or_else(|| near.sender.address())?;
+        let question = (near.target, near.traffic, near.telling);
+        let mut case = self.end.case(&self.model, &self.observed, source, question);
+        if case.node == near.node {
+            case.node =
+                self.model.own_address().map_or_else(|| "the other node".to_owned(), |a| a.to_string());
+        }
+        Some(case)
+    }
 }
 
 impl Diagnosis {
     /// One document, or two where the chosen pod and the host fare differently.
     pub fn documents(&self) -> Vec<Document> {
         let model = Model::new(&self.before);
+        let far = self.far.as_ref().and_then(Fact::known).map(|end| FarView::of(end, &self.observed));
         let mut documents: Vec<Document> = (0u8..)
             .zip(&self.question.senders)
-            .map(|(flow, chosen)| self.document(&model, flow, chosen))
+            .map(|(flow, chosen)| self.document(&model, far.as_ref(), flow, chosen))
             .collect();
         if let [first, second] = documents.as_slice()
             && first.verdict == second.verdict
@@ -75,12 +148,18 @@ impl Diagnosis {
         documents
     }
 
-    fn document(&self, model: &Model<'_>, flow: u8, chosen: &ChosenSender) -> Document {
+    fn document(
+        &self,
+        model: &Model<'_>,
+        far: Option<&FarView<'_>>,
+        flow: u8,
+        chosen: &ChosenSender,
+    ) -> Document {
         let telling = match (self.passive, chosen.sender.address()) {
             (true, Some(source)) => Telling::Pair { source, target: self.question.target },
             _ => Telling::Flow(flow),
         };
-        let case = Case {
+        let near = Case {
             before: &self.before,
             after: &self.after,
             model,
@@ -91,14 +170,24 @@ impl Diagnosis {
             telling,
             observation: &self.observed,
             trail: Trail::new(telling, &self.observed, &self.before.links),
+            far: None,
         };
+        let there = far.and_then(|far| far.case(&near));
+        let stranger = there.as_ref().and_then(|there| both_ends::stranger(&near, there));
+        let case = Case { far: there.as_ref().filter(|_| stranger.is_none()), ..near };
         let judgement = if self.passive { verdict::judge_traffic(&case) } else { verdict::judge(&case) };
         let mut judgement = self.judged_by_what_was_there_after(&case, &judgement).unwrap_or(judgement);
         verdict::admit_partial_loss(&case, &mut judgement);
-        let reasons = node::reasons(model);
+        let judged_there =
+            case.far.filter(|far| judgement.lost_at.as_ref().is_some_and(|at| at.node == far.node));
+        let owner = judged_there.map_or(model, |far| far.model);
+        let reasons = node::reasons(owner);
         for finding in &mut judgement.findings {
-            node::explain(model, finding, &reasons);
+            node::explain(owner, finding, &reasons);
         }
+        let unasked = self.far.as_ref().and_then(|far| far.absent().map(str::to_owned)).or(stranger);
+        let not_seen = unasked.map(|why| NotSeen { what: document::FAR_NODE.to_owned(), why });
+        judgement.not_seen.extend(not_seen);
         compose(&case, chosen, judgement)
     }
 
@@ -123,6 +212,7 @@ impl Diagnosis {
             telling: case.telling,
             observation: case.observation,
             trail: Trail::new(case.telling, case.observation, &after.links),
+            far: case.far,
         };
         let mut judgement = verdict::judge(&later);
         for finding in &mut judgement.findings {
@@ -138,6 +228,9 @@ impl Diagnosis {
 fn compose(case: &Case<'_>, chosen: &ChosenSender, judgement: Judgement) -> Document {
     Document {
         header: Header::new("diagnose", &case.before.time, document::Node::of(case.model)),
+        far_node: case
+            .far
+            .map(|far| document::Node { name: far.node.clone(), ..document::Node::of(far.model) }),
         verdict: judgement.verdict,
         target: Target { address: case.target, pod: case.model.pod_name(case.target) },
         source: source(case, chosen),

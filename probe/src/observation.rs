@@ -245,6 +245,9 @@ pub struct Observation {
     pub next_hop_echoes: Vec<PeerEcho>,
     /// What could not be observed, and why (no eBPF, no BTF, events lost).
     pub limits: Vec<(String, String)>,
+    /// Why followed packets may have passed a tap unseen. Where there is no reason, what was not seen was not there.
+    #[serde(default)]
+    pub missed: Vec<String>,
 }
 
 /// One echo request to another node, or to its end of the tunnel.

@@ -7,6 +7,7 @@ mod demo;
 mod judge;
 mod machine;
 mod recording;
+mod remote;
 #[cfg(test)]
 mod replay;
 mod run;
@@ -96,6 +97,16 @@ enum Task {
         #[arg(long, value_name = "PATH")]
         bird: Option<PathBuf>,
     },
+    /// Runs what other machines send, on the machine of this process
+    #[command(hide = true)]
+    Listen,
+    /// Runs a command on another machine of the lab, which must listen
+    #[command(hide = true)]
+    On {
+        machine: String,
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -129,6 +140,8 @@ fn act(task: Task) -> Result<ExitCode> {
             demo::run(&caliprobe)?;
             Ok(ExitCode::SUCCESS)
         }
+        Task::Listen => remote::listen().map(|()| ExitCode::SUCCESS),
+        Task::On { machine, command } => remote::run(&machine, &command),
         Task::Shell { bird } => {
             prepare()?;
             shell(bird.as_deref())

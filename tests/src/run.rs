@@ -161,8 +161,10 @@ fn copy_for_everyone(caliprobe: &Path) -> Result<PathBuf> {
 
 fn ask(scenario: &Scenario, lab: &Lab, machine: &Machine, recording: Option<&Recording>) -> Result<Said> {
     let within_reach = if scenario.unprivileged { Some(copy_for_everyone(&lab.caliprobe)?) } else { None };
-    let mut command = Command::new(within_reach.as_deref().unwrap_or(&lab.caliprobe));
-    command.args(scenario.run.iter().map(|argument| expand(argument)));
+    let caliprobe = within_reach.as_deref().unwrap_or(&lab.caliprobe);
+    let path = caliprobe.display().to_string();
+    let mut command = Command::new(caliprobe);
+    command.args(scenario.run.iter().map(|argument| expand(argument).replace("$CALIPROBE", &path)));
     if lab.without_bpf && !scenario.run.iter().any(|argument| argument == "--no-bpf") {
         command.arg("--no-bpf");
     }

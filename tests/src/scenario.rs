@@ -48,7 +48,8 @@ pub struct Scenario {
     /// How many connections each machine may track, set once the traffic flows: its connections are to be among them.
     #[serde(default)]
     pub conntrack_max: Option<u32>,
-    /// Arguments of caliprobe; `$NAME` stands for what `caliprobe-lab shell` shows by `env`.
+    /// Arguments of caliprobe; `$NAME` stands for what `caliprobe-lab shell` shows by `env`, and `$CALIPROBE` for
+    /// caliprobe itself.
     #[serde(default, deserialize_with = "words")]
     pub run: Vec<String>,
     /// Whether caliprobe runs as a user without privileges.

@@ -61,6 +61,8 @@ pub struct Case<'a> {
     pub telling: Telling,
     pub observation: &'a Observation,
     pub trail: Trail<'a>,
+    /// The same packets on the node to which they were sent, where that was asked.
+    pub far: Option<&'a Case<'a>>,
 }
 
 impl<'a> Case<'a> {
@@ -88,6 +90,7 @@ impl<'a> Case<'a> {
             telling,
             observation: self.observation,
             trail: Trail::new(telling, self.observation, &self.before.links),
+            far: None,
         })
     }
 

@@ -2,6 +2,7 @@
 
 pub mod addresses;
 pub mod beyond;
+pub mod both_ends;
 pub mod case;
 pub mod checksum;
 pub mod conflict;

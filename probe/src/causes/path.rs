@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
+    both_ends,
     case::{Case, Sender},
     tunnel::TUNNEL,
 };
@@ -72,22 +73,31 @@ pub fn first_missing(case: &Case<'_>, direction: Direction, lost: &BTreeSet<u16>
         .find(|point| case.trail.sequences(direction, *point).is_disjoint(lost))
 }
 
-/// Every point with its packets, up to the first that nothing passed; what left elsewhere is added.
+/// Every point with its packets on the nodes that were watched, in the order in which they are passed.
 pub fn path(case: &Case<'_>) -> Vec<PathPoint> {
+    let far = case.far.filter(|_| both_ends::has_left(case));
+    let answers = |far: &&Case<'_>| far.trail.steps.iter().any(|step| step.direction == Direction::Return);
+    let mut path = points(case, Direction::Forward);
+    path.extend(far.into_iter().flat_map(|far| points(far, Direction::Forward)));
+    path.extend(far.filter(answers).into_iter().flat_map(|far| points(far, Direction::Return)));
+    path.extend(points(case, Direction::Return));
+    path
+}
+
+/// Every point of a node up to the first that nothing passed; what left elsewhere is added.
+fn points(case: &Case<'_>, direction: Direction) -> Vec<PathPoint> {
     let mut path = Vec::new();
-    for direction in [Direction::Forward, Direction::Return] {
-        let expected = expected(case, direction);
-        for point in &expected {
-            let seen = entry(case, direction, *point);
-            let ended = seen.packets == 0;
-            path.push(seen);
-            if ended {
-                break;
-            }
+    let expected = expected(case, direction);
+    for point in &expected {
+        let seen = entry(case, direction, *point);
+        let ended = seen.packets == 0;
+        path.push(seen);
+        if ended {
+            break;
         }
-        if !expected.contains(&Point::Bare) && case.trail.count(direction, Point::Bare) > 0 {
-            path.push(entry(case, direction, Point::Bare));
-        }
+    }
+    if !expected.contains(&Point::Bare) && case.trail.count(direction, Point::Bare) > 0 {
+        path.push(entry(case, direction, Point::Bare));
     }
     path
 }

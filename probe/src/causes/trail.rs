@@ -151,6 +151,12 @@ impl<'a> Trail<'a> {
         }
     }
 
+    /// The address that packets came from where they were seen last on their way to the target.
+    pub fn source(&self) -> Option<Ipv4Addr> {
+        let mut forward = self.steps.iter().filter(|step| step.direction == Direction::Forward);
+        forward.next_back()?.seen.first().map(|sighting| sighting.packet.source)
+    }
+
     /// Packets seen at a point, on whatever device.
     pub fn count(&self, direction: Direction, point: Point) -> usize {
         self.at(direction, point).map(|step| step.seen.len()).sum()

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Cause, beyond,
+    Cause, beyond, both_ends,
     case::{Case, Located},
     checksum, conflict,
     drop_kind::{DropKind, describe},
@@ -18,7 +18,9 @@ use super::{
 };
 use crate::{
     observation::{DropNamespace, DropSighting, Traffic},
-    report::document::{Direction, EvidenceSource, Finding, Next, NotSeen, Place, Point, Stage, Verdict},
+    report::document::{
+        Certainty, Direction, EvidenceSource, Finding, Next, NotSeen, Place, Point, Stage, Verdict,
+    },
 };
 
 /// What the case comes to.
@@ -62,17 +64,24 @@ pub fn judge(case: &Case<'_>) -> Judgement {
 /// Every probe was answered, if only by a refusal; larger ones may yet vanish.
 fn answered(case: &Case<'_>) -> Judgement {
     if case.is_refused() {
-        let drop = case.trail.drop_here(Direction::Forward);
-        let ending = match drop.filter(|drop| !matches!(DropKind::of(drop), DropKind::Socket)) {
-            Some(drop) => dropped(case, Direction::Forward, drop),
-            None => Ending::Located(port::refused(case)),
-        };
-        return conclude(case, ending, true);
+        return conclude(case, refused(case), true);
     }
     match path_mtu::black_hole(case).or_else(|| several_next_hops::partly_dead(case)) {
         Some(located) => conclude(case, Ending::Located(located), false),
         None => reachable(case),
     }
+}
+
+/// Who refused: a rule here, a rule of the target's node, or the pod itself.
+fn refused(case: &Case<'_>) -> Ending {
+    let far = case.far.filter(|far| !far.trail.steps.is_empty());
+    for end in [Some(case), far].into_iter().flatten() {
+        let drop = end.trail.drop_here(Direction::Forward);
+        if let Some(drop) = drop.filter(|drop| !matches!(DropKind::of(drop), DropKind::Socket)) {
+            return dropped(end, Direction::Forward, drop);
+        }
+    }
+    Ending::Located(port::refused(far.unwrap_or(case)))
 }
 
 /// Echo requests are lost, and a TCP connection is accepted: something denies ICMP alone.
@@ -95,8 +104,13 @@ fn reachable_but_by_icmp(case: &Case<'_>, port: u16, ending: Ending) -> Judgemen
 fn conclude(case: &Case<'_>, ending: Ending, all_lost: bool) -> Judgement {
     match ending {
         Ending::Located(located) => {
-            let mut located = other_dataplane::at_its_device(case, &located).unwrap_or(located);
-            if located.place.direction == Some(Direction::Forward) && located.place.stage == Stage::Routing {
+            let judged_there = case.far.filter(|far| far.node == located.place.node);
+            let owner = judged_there.unwrap_or(case);
+            let mut located = other_dataplane::at_its_device(owner, &located).unwrap_or(located);
+            if judged_there.is_none()
+                && located.place.direction == Some(Direction::Forward)
+                && located.place.stage == Stage::Routing
+            {
                 match kernel_route::compare(case) {
                     Agreement::Contradicted(seen) if all_lost => {
                         return unknown(case, Some(located.place), seen);
@@ -226,7 +240,11 @@ fn verdict_of(case: &Case<'_>, finding: &Finding, all_lost: bool) -> Verdict {
         Cause::PodRefused if all_lost && case.traffic != Traffic::Echo => Verdict::Denied,
         // A pod's kernel answers every SYN, if only by a reset.
         Cause::PodNoAnswer if all_lost && matches!(case.traffic, Traffic::Tcp(_)) => Verdict::BlackHole,
-        Cause::PodNoAnswer | Cause::PodRefused | Cause::LostInUnderlay if !lost_in_part => Verdict::Unknown,
+        Cause::PodNoAnswer | Cause::PodRefused if !lost_in_part => Verdict::Unknown,
+        // One end alone cannot tell that from a loss on the other node.
+        Cause::LostInUnderlay if !lost_in_part && finding.certainty == Certainty::Inferred => {
+            Verdict::Unknown
+        }
         Cause::SnatOnPodTraffic | Cause::DataplaneUnsupported => Verdict::Unknown,
         Cause::PolicyDrop => Verdict::Denied,
         _ if all_lost => Verdict::BlackHole,
@@ -234,27 +252,35 @@ fn verdict_of(case: &Case<'_>, finding: &Finding, all_lost: bool) -> Verdict {
     }
 }
 
-/// What could not be observed, as the follower of the probes said.
+/// What could not be observed, as the followers of the probes said.
 fn limits(case: &Case<'_>) -> Vec<NotSeen> {
-    case.observation
-        .limits
-        .iter()
-        .map(|(what, why)| NotSeen { what: what.clone(), why: why.clone() })
-        .collect()
+    let limits = |case: &Case<'_>, on: &str| -> Vec<NotSeen> {
+        let not_seen =
+            |(what, why): &(String, String)| NotSeen { what: format!("{what}{on}"), why: why.clone() };
+        case.observation.limits.iter().map(not_seen).collect()
+    };
+    let mut all = limits(case, "");
+    all.extend(case.far.into_iter().flat_map(|far| limits(far, &format!(" on {}", far.node))));
+    all
 }
 
 /// Packets that all ended on this node show nothing of the rest of their way.
 fn behind(case: &Case<'_>, located: &Located, verdict: Verdict) -> Option<NotSeen> {
-    let ended_here =
-        located.place.node == case.node && matches!(verdict, Verdict::BlackHole | Verdict::Denied);
+    let on_a_node = is_watched(case, &located.place) && located.finding.cause != Cause::LostInUnderlay;
+    let ended_here = on_a_node && matches!(verdict, Verdict::BlackHole | Verdict::Denied);
     ended_here.then(|| NotSeen {
         what: "what lies behind".to_owned(),
         why: "no packet got past it, and a second fault there would not show".to_owned(),
     })
 }
 
+/// Whether the node of a place was watched.
+fn is_watched(case: &Case<'_>, place: &Place) -> bool {
+    place.node == case.node || case.far.is_some_and(|far| far.node == place.node)
+}
+
 fn next_places(case: &Case<'_>, place: &Place) -> Vec<Next> {
-    if place.node == case.node {
+    if is_watched(case, place) {
         return Vec::new();
     }
     let port = match case.traffic {
@@ -265,7 +291,7 @@ fn next_places(case: &Case<'_>, place: &Place) -> Vec<Next> {
     vec![Next { node: place.node.clone(), command: format!("caliprobe diagnose {}{port}", case.target) }]
 }
 
-fn locate(case: &Case<'_>, lost: &BTreeSet<u16>) -> Ending {
+pub(super) fn locate(case: &Case<'_>, lost: &BTreeSet<u16>) -> Ending {
     if let Some(ending) = sender::refused(case) {
         return Ending::Located(ending);
     }
@@ -367,8 +393,8 @@ fn ended_without_drop(case: &Case<'_>, direction: Direction, lost: &BTreeSet<u16
     Some(match missing {
         Point::FromPod if from_here => sender::never_left(case),
         Point::FromPod => target_silent(case)?,
-        Point::FromWire if !from_here => nothing_came_back(case),
-        Point::Bare if !from_here && case.model.has_bare_route(case.target) => nothing_came_back(case),
+        Point::FromWire if !from_here => nothing_came_back(case, lost),
+        Point::Bare if !from_here && case.model.has_bare_route(case.target) => nothing_came_back(case, lost),
         Point::FromWire => Ending::Unknown {
             place: None,
             seen: format!("nothing from {} arrived here encapsulated", routing::sender_words(&case.sender)),
@@ -379,8 +405,24 @@ fn ended_without_drop(case: &Case<'_>, direction: Direction, lost: &BTreeSet<u16
     })
 }
 
-fn nothing_came_back(case: &Case<'_>) -> Ending {
-    port::silent_beyond(case).unwrap_or_else(|| Ending::Located(beyond::this_node(case)))
+fn nothing_came_back(case: &Case<'_>, lost: &BTreeSet<u16>) -> Ending {
+    both_ends::beyond(case, lost)
+        .or_else(|| port::silent_beyond(case))
+        .unwrap_or_else(|| Ending::Located(beyond::this_node(case)))
+}
+
+/// What visible drops alone prove, where nobody says which packets were lost.
+pub fn of_drops(case: &Case<'_>) -> Vec<Located> {
+    let mut found = Vec::new();
+    for direction in [Direction::Forward, Direction::Return] {
+        if let Some(drop) = case.trail.drop_here(direction)
+            && DropKind::of(drop) != DropKind::Socket
+            && let Ending::Located(located) = dropped(case, direction, drop)
+        {
+            found.push(located);
+        }
+    }
+    found
 }
 
 /// The probes reached the target's own veth on this node, and nothing came out of it.

@@ -1,16 +1,19 @@
 //! `caliprobe diagnose`: where is the packet lost, why, what do I type?
 
 mod endpoints;
+mod far_end;
 mod kernel_routes;
 mod lanes;
-mod pod_interfaces;
 
 use std::io::{self, Write as _};
 
 use anyhow::Context as _;
 use futures_util::future::join_all;
 
-use super::look;
+use super::{
+    following::{self, look_closer, start_follower},
+    look,
+};
 use crate::{
     causes::trail::DeviceRole,
     cli::{DiagnoseArgs, EndpointName, Global, Output},
@@ -21,7 +24,6 @@ use crate::{
     observation::{Handshake, Observation, PeerEcho, Sighting, Traffic},
     probing::{
         follow::{self, Plan},
-        follower::Follower,
         handshake::{self, HandshakeSocket},
         marks::Follow,
         peers,
@@ -44,29 +46,34 @@ pub async fn run(args: &DiagnoseArgs, global: &Global) -> anyhow::Result<Exit> {
         .transpose()
         .map_err(|error| anyhow::anyhow!("source {error}"))?;
     let options = global.sources();
-    let mut sample = sources::gather(&options).await.context("cannot read this node's network state")?;
-    let mut question = endpoints::resolve(&sample, &target, from.as_ref(), args.passive)?;
+    let mut before = following::look(global).await?;
+    let mut question = endpoints::resolve(&before, &target, from.as_ref(), args.passive)?;
     question.traffic = args.traffic();
-    sample.pod_interfaces = pod_interfaces::look_into(&sample, &question, global);
-    sources::gather_rules(&options, &mut sample);
-    let before = sample;
-    let model = Model::new(&before);
+    let pods = question.pod_links(&Model::new(&before));
 
-    let mut observed = if args.passive {
-        watch(args, &before, &model, &question).await?
+    let (mut observed, far) = if args.passive {
+        look_closer(&mut before, question.target, &pods, global);
+        (watch(args, &before, &question).await?, None)
     } else {
-        probe(args, global, &before, &model, &question).await?
+        let opened = lanes::open(args, &question, &Model::new(&before), global)?;
+        let peer = far_end::start(args, &Model::new(&before), &question, &opened.marks).await;
+        if let Some(Ok(_)) = &peer {
+            // Its start took a while.
+            before = following::look(global).await?;
+        }
+        look_closer(&mut before, question.target, &pods, global);
+        let observed = probe(args, &before, &question, opened).await?;
+        (observed, far_end::finish(peer).await)
     };
     if !args.passive {
-        observed.next_hop_echoes = next_hop_echoes(&model, &question).await?;
+        observed.next_hop_echoes = next_hop_echoes(&Model::new(&before), &question).await?;
     }
-    let mut after = sources::gather(&options).await.context("cannot read this node's network state again")?;
-    after.pod_interfaces = pod_interfaces::look_into(&after, &question, global);
-    sources::gather_rules(&options, &mut after);
+    let mut after = following::look(global).await.context("the second time")?;
+    look_closer(&mut after, question.target, &pods, global);
     if !args.passive {
         observed.kernel_routes = kernel_routes::ask(&question).await?;
     }
-    let mut diagnosis = Diagnosis { passive: args.passive, question, before, after, observed };
+    let mut diagnosis = Diagnosis { passive: args.passive, question, before, after, observed, far };
     let mut documents = diagnosis.documents();
     let only_echo = !args.passive && diagnosis.question.traffic == Traffic::Echo;
     if only_echo && documents.iter().any(|document| document.verdict == Verdict::Unknown) {
@@ -106,35 +113,15 @@ fn exit_of(verdict: Verdict) -> Exit {
     }
 }
 
-/// The devices whose traffic tells where a packet of this question is.
-fn taps(before: &Sample, model: &Model<'_>, question: &Question) -> Vec<u32> {
-    let wanted_pod = |index: u32| question.pod_links(model).contains(&index);
-    let mut taps: Vec<u32> = before
-        .links
-        .iter()
-        .filter(|link| match DeviceRole::of(link) {
-            DeviceRole::Tunnel => true,
-            DeviceRole::Pod => wanted_pod(link.index),
-            DeviceRole::Wire => model.is_wire(link.index),
-        })
-        .map(|link| link.index)
-        .collect();
-    taps.sort_unstable();
-    taps.dedup();
-    taps
-}
-
 async fn probe(
     args: &DiagnoseArgs,
-    global: &Global,
     before: &Sample,
-    model: &Model<'_>,
     question: &Question,
+    opened: lanes::Opened,
 ) -> anyhow::Result<Observation> {
-    let opened = lanes::open(args, question, model, global)?;
     let request = TraceRequest {
         follow: Follow::Probes(opened.marks),
-        taps: taps(before, model, question),
+        taps: taps(before, question),
         network_namespace: before.node.network_namespace,
     };
     let mut follower = start_follower(&request, args.no_bpf)?;
@@ -149,12 +136,13 @@ async fn probe(
     follow::send_and_follow(plan, opened.lanes, &mut follower, &leaving).await
 }
 
-async fn watch(
-    args: &DiagnoseArgs,
-    before: &Sample,
-    model: &Model<'_>,
-    question: &Question,
-) -> anyhow::Result<Observation> {
+/// The devices whose traffic tells where a packet of this question is.
+fn taps(before: &Sample, question: &Question) -> Vec<u32> {
+    let model = Model::new(before);
+    following::taps(&model, &question.pod_links(&model))
+}
+
+async fn watch(args: &DiagnoseArgs, before: &Sample, question: &Question) -> anyhow::Result<Observation> {
     let source = question
         .senders
         .first()
@@ -162,19 +150,11 @@ async fn watch(
         .context("--passive needs --from with an address: which two addresses talk to each other?")?;
     let request = TraceRequest {
         follow: Follow::Pair { source, target: question.target },
-        taps: taps(before, model, question),
+        taps: taps(before, question),
         network_namespace: before.node.network_namespace,
     };
     let mut follower = start_follower(&request, args.no_bpf)?;
     follow::watch_only(&mut follower, args.timeout).await
-}
-
-fn start_follower(request: &TraceRequest, without_bpf: bool) -> anyhow::Result<Follower> {
-    if without_bpf {
-        Follower::without_programs(request, "--no-bpf was given")
-    } else {
-        Follower::start(request)
-    }
 }
 
 /// Where a block's route has several next hops, the probes meet one of them: the others are asked themselves.

@@ -42,7 +42,7 @@ pub(super) async fn look_at(
     }
     let mut after = sources::gather(&options).await?;
     sources::gather_rules(&options, &mut after);
-    let diagnosis = Diagnosis { passive: true, question, before, after, observed };
+    let diagnosis = Diagnosis { passive: true, question, before, after, observed, far: None };
     Ok(diagnosis.documents().into_iter().next().and_then(of_document))
 }
 

@@ -28,6 +28,10 @@ const HELD_UP: Duration = Duration::from_millis(4200);
 const SPACING: Duration = Duration::from_millis(2);
 /// How long nothing more may come before what is there counts as taken.
 const LAST_LOOK: Duration = Duration::from_millis(20);
+/// The longest that the last look at traffic without an end may take.
+const LONGEST_LAST_LOOK: Duration = Duration::from_millis(200);
+/// Packets that are kept of each kind; many times those of the longest diagnosis.
+pub const MOST_KEPT: usize = 16_384;
 
 /// What is sent.
 #[derive(Clone, Copy, Debug)]
@@ -122,10 +126,30 @@ pub async fn send_and_follow(
 
 /// Watches traffic that is there, and sends nothing.
 pub async fn watch_only(follower: &mut Follower, timeout: Duration) -> anyhow::Result<Observation> {
+    watch_until(follower, tokio::time::sleep(timeout)).await
+}
+
+/// Watches traffic that is there until something else ends it, and takes what is already there then.
+pub async fn watch_until(
+    follower: &mut Follower,
+    end: impl Future<Output = ()>,
+) -> anyhow::Result<Observation> {
     let mut watch = Watch::default();
-    let end = tokio::time::Instant::now() + timeout;
-    while let Ok(event) = tokio::time::timeout_at(end, follower.next()).await {
-        watch.enter(event?, &|_: &Sighting| false);
+    let nowhere = |_: &Sighting| false;
+    tokio::pin!(end);
+    loop {
+        tokio::select! {
+            event = follower.next() => watch.enter(event?, &nowhere),
+            () = &mut end => break,
+        }
+    }
+    let last = tokio::time::Instant::now() + LONGEST_LAST_LOOK;
+    loop {
+        tokio::select! {
+            event = follower.next() => watch.enter(event?, &nowhere),
+            () = tokio::time::sleep(LAST_LOOK) => break,
+            () = tokio::time::sleep_until(last) => break,
+        }
     }
     Ok(watch.finish(follower))
 }
@@ -144,6 +168,12 @@ struct Probe {
 struct Watch {
     probes: BTreeMap<ProbeNumber, Probe>,
     observation: Observation,
+    /// Packets beyond those that are kept.
+    left_out: usize,
+}
+
+fn keep<T>(kept: &mut Vec<T>, new: T, left_out: &mut usize) {
+    if kept.len() < MOST_KEPT { kept.push(new) } else { *left_out += 1 }
 }
 
 impl Watch {
@@ -202,7 +232,7 @@ impl Watch {
                     probe.moved = Instant::now();
                     probe.away = leaving.leaves(&sighting);
                 }
-                self.observation.sightings.push(sighting);
+                keep(&mut self.observation.sightings, sighting, &mut self.left_out);
             }
             FollowedEvent::Dropped(drop) => {
                 if let Some(probe) = self.probe_of(drop.packet.flow, drop.packet.sequence)
@@ -211,7 +241,7 @@ impl Watch {
                 {
                     probe.ended = true;
                 }
-                self.observation.drops.push(drop);
+                keep(&mut self.observation.drops, drop, &mut self.left_out);
             }
         }
     }
@@ -243,6 +273,12 @@ impl Watch {
     fn finish(mut self, follower: &Follower) -> Observation {
         self.observation.probes = self.probes.into_values().map(|probe| probe.outcome).collect();
         self.observation.limits = follower.limits();
+        self.observation.missed = follower.missed();
+        if self.left_out > 0 {
+            let why = format!("{} more than {MOST_KEPT} packets were not kept", self.left_out);
+            self.observation.limits.push(("every packet".to_owned(), why.clone()));
+            self.observation.missed.push(why);
+        }
         self.observation
     }
 }

@@ -56,19 +56,26 @@ impl Follower {
         }
     }
 
-    /// Events that were lost, and what could not be observed.
+    /// What could not be observed, and why.
     pub fn limits(&self) -> Vec<(String, String)> {
         match self {
             Self::Programs(tracer) => {
-                let mut limits = tracer.limits();
-                match tracer.lost() {
-                    Ok(0) => {}
-                    Ok(lost) => limits.push(("every packet".to_owned(), format!("{lost} events were lost"))),
-                    Err(error) => limits.push(("lost events".to_owned(), format!("{error:#}"))),
-                }
-                limits
+                let lost = self.missed().into_iter().map(|why| ("every packet".to_owned(), why));
+                tracer.limits().into_iter().chain(lost).collect()
             }
             Self::Sockets(taps) => taps.limits.clone(),
+        }
+    }
+
+    /// Why followed packets may have passed a tap unseen.
+    pub fn missed(&self) -> Vec<String> {
+        match self {
+            Self::Programs(tracer) => match tracer.lost() {
+                Ok(0) => Vec::new(),
+                Ok(lost) => vec![format!("{lost} events were lost")],
+                Err(error) => vec![format!("how many events were lost is not known: {error:#}")],
+            },
+            Self::Sockets(_) => vec!["packet sockets lose packets where there are many".to_owned()],
         }
     }
 }

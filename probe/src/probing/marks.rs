@@ -53,7 +53,7 @@ pub enum Follow {
 }
 
 /// What the probes of one diagnosis have in common.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Marks {
     pub cookie: Cookie,
     pub target: Ipv4Addr,

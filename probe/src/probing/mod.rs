@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod echo;
+pub mod flow_id;
 pub mod follow;
 pub mod follower;
 pub mod handshake;
@@ -12,6 +13,7 @@ pub mod icmp;
 pub mod marks;
 mod options;
 pub mod packet;
+pub mod peer;
 pub mod peers;
 pub mod port;
 pub mod rounds;

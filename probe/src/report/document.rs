@@ -32,10 +32,15 @@ impl Header {
     }
 }
 
+/// What of `not_seen` says why the target's node was not asked, or could not be.
+pub const FAR_NODE: &str = "the far node";
+
 #[derive(Clone, Debug, Serialize)]
 pub struct Document {
     #[serde(flatten)]
     pub header: Header,
+    /// The node to which the packets were sent, where it was asked too.
+    pub far_node: Option<Node>,
     pub verdict: Verdict,
     pub target: Target,
     pub source: Source,

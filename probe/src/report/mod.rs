@@ -7,6 +7,7 @@ pub mod error;
 pub mod events;
 pub mod ledger;
 pub mod metrics;
+pub mod observed;
 pub mod peers;
 pub mod preflight;
 pub mod routes;

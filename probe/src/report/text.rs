@@ -3,21 +3,26 @@
 use std::fmt::Write as _;
 
 use super::document::{
-    Certainty, Direction, Document, Finding, FixKind, PathPoint, Place, Point, Source, SourceKind, Stage,
-    Verdict,
+    Certainty, Direction, Document, FAR_NODE, Finding, FixKind, PathPoint, Place, Point, Source, SourceKind,
+    Stage, Verdict,
 };
+use crate::causes::Cause;
 
 /// The widest line that `-q` prints.
 pub(super) const QUIET_WIDTH: usize = 80;
 
 /// The whole report, one line a thought.
 pub fn diagnosis(document: &Document) -> String {
-    let mut text = headline(document);
+    printable(&report(document))
+}
+
+fn report(document: &Document) -> String {
+    let mut text = headline(document).replace('\n', " ");
     text.push('\n');
     for line in because(document) {
         push(&mut text, "why", &line);
     }
-    if let Some(path) = path(document) {
+    if let Some(path) = path_words(&document.path) {
         push(&mut text, "path", &path);
     }
     for finding in &document.findings {
@@ -50,11 +55,11 @@ pub fn quiet(document: &Document) -> String {
             None => format!("{} {}", verdict_words(document.verdict), document.target.address),
         },
     };
-    shorten(&line, QUIET_WIDTH)
+    shorten(&printable(&line).replace('\n', " "), QUIET_WIDTH)
 }
 
 /// At most so many characters; what is cut off is shown by an ellipsis.
-pub(super) fn shorten(line: &str, width: usize) -> String {
+pub fn shorten(line: &str, width: usize) -> String {
     if line.chars().count() <= width {
         return line.to_owned();
     }
@@ -65,7 +70,7 @@ pub(super) fn shorten(line: &str, width: usize) -> String {
 
 /// One line under its label.
 pub(super) fn push(text: &mut String, label: &str, line: &str) {
-    let _ = writeln!(text, "{label:<5} {line}");
+    let _ = writeln!(text, "{label:<5} {}", line.replace('\n', " "));
 }
 
 fn headline(document: &Document) -> String {
@@ -97,7 +102,9 @@ fn headline(document: &Document) -> String {
 
 fn lost(document: &Document, place: &Place) -> String {
     let lost = document.probes.sent - document.probes.answered;
-    if place.node != document.header.node.name {
+    let is_far = document.far_node.as_ref().is_some_and(|far| far.name == place.node);
+    let is_between = document.findings.first().is_some_and(|found| found.cause == Cause::LostInUnderlay);
+    if place.node != document.header.node.name && (!is_far || is_between) {
         return match document.verdict {
             Verdict::Degraded if lost > 0 => format!("{} lost: ", share(document)),
             _ => String::new(),
@@ -190,26 +197,30 @@ fn because(document: &Document) -> Vec<String> {
     lines
 }
 
-/// The points in the order in which they are passed, up to where the packets end.
-fn path(document: &Document) -> Option<String> {
+/// The points in the order in which they are passed, up to where the packets end, with their nodes where there are
+/// several.
+pub(super) fn path_words(path: &[PathPoint]) -> Option<String> {
+    let first = path.first()?;
+    let several = path.iter().any(|point| point.node != first.node);
     let mut words = Vec::new();
     for direction in [Direction::Forward, Direction::Return] {
-        let points: Vec<&PathPoint> =
-            document.path.iter().filter(|point| point.direction == direction).collect();
-        if points.is_empty() {
-            continue;
-        }
-        if direction == Direction::Return && points.iter().any(|point| point.packets > 0) {
+        let points: Vec<&PathPoint> = path.iter().filter(|point| point.direction == direction).collect();
+        if direction == Direction::Return {
+            if points.iter().all(|point| point.packets == 0) {
+                break;
+            }
             words.push("←".to_owned());
-        } else if direction == Direction::Return {
-            break;
         }
+        let mut node = None;
         for point in points {
+            if several && node.replace(&point.node) != Some(&point.node) {
+                words.push(format!("{}:", point.node));
+            }
             let mark = if point.packets == 0 { '✗' } else { '✓' };
             words.push(format!("{} {} {mark}", point_word(point.point), point.packets));
         }
     }
-    (!words.is_empty()).then(|| words.join("   "))
+    Some(words.join("   "))
 }
 
 /// What to do about a finding, what only looks first.
@@ -223,7 +234,12 @@ pub(super) fn fixes(text: &mut String, finding: &Finding) {
 }
 
 fn seen(document: &Document) -> String {
-    let mut words = vec!["this node only; not the far node".to_owned()];
+    let is_told = document.not_seen.iter().any(|not_seen| not_seen.what == FAR_NODE);
+    let mut words = vec![match &document.far_node {
+        Some(far) => format!("this node and {}", far.name),
+        None if is_told => "this node only".to_owned(),
+        None => "this node only; not the far node".to_owned(),
+    }];
     if document.source.chosen && document.source.kind == SourceKind::Pod {
         let interface = document.source.interface.as_deref().unwrap_or("its cali*");
         words.push(format!("the source was chosen: {} behind {interface}", source_words(&document.source)));

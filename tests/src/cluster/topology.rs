@@ -196,6 +196,8 @@ impl Variant {
 /// Names that a scenario may use for what is fixed here, as `$NAME`.
 pub fn variables() -> Vec<(String, String)> {
     let mut variables = vec![("POOL".to_owned(), POOL.to_owned())];
+    // What `ssh` is elsewhere: a machine that runs `$LAB listen` is reached by `$LAB on MACHINE COMMAND`.
+    variables.extend(std::env::current_exe().map(|lab| ("LAB".to_owned(), lab.display().to_string())));
     for node in &NODES {
         let number = node.number;
         variables.push((format!("NODE_{number}"), node.address.to_string()));

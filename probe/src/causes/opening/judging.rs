@@ -69,6 +69,7 @@ pub fn judge(model: &Model<'_>, loss: &Loss) -> Judged {
         telling,
         observation: &observation,
         trail: Trail::new(telling, &observation, &model.sample.links),
+        far: None,
     };
     let judgement = verdict::judge_traffic(&case);
     of_judgement(model, judgement, || unexplained(model, loss, target))
