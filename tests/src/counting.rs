@@ -28,6 +28,8 @@ use crate::{
 const DEADLINE: Duration = Duration::from_mins(1);
 /// Seconds that a step may take.
 const STEP: &str = "60";
+/// What caliprobe says on its node beside the ledger.
+const LOG: &str = "/run/caliprobe.log";
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// How our programs' names begin.
@@ -47,6 +49,9 @@ pub struct Counting {
     /// Numbers of the ledger by their path; the other side is a number, another path, or `tcp-out MACHINE`.
     #[serde(default)]
     pub expect: BTreeMap<String, Value>,
+    /// What the ledger must say that it could not count.
+    #[serde(default)]
+    pub limits: Vec<String>,
     /// Pod interfaces for which the law holds: every packet has an outcome.
     #[serde(default)]
     pub law: Vec<String>,
@@ -55,8 +60,8 @@ pub struct Counting {
 impl Counting {
     /// Nothing but caliprobe with these arguments.
     pub(crate) fn of(arguments: Vec<String>) -> Self {
-        let (steps, expect, law) = (Vec::new(), BTreeMap::new(), Vec::new());
-        Self { arguments, steps, end: End::Terminate, expect, law }
+        let (steps, end, expect) = (Vec::new(), End::Terminate, BTreeMap::new());
+        Self { arguments, steps, end, expect, limits: Vec::new(), law: Vec::new() }
     }
 }
 
@@ -149,7 +154,8 @@ impl Running {
             container.args(command.get_args());
             command = container;
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).process_group(0);
+        let log = node.run(|| Ok(fs::File::create(LOG)?))?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).process_group(0);
         Self::spawn(node, command)
     }
 
@@ -280,6 +286,12 @@ fn judge(
         };
         if found.is_none() || found != wanted_number {
             differences.push(format!("{path} = {wanted} ({wanted_number:?}), not {found:?}"));
+        }
+    }
+    for wanted in &counting.limits {
+        let said = reading["limits"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        if !said.into_iter().any(|limit| limit.contains(wanted)) {
+            differences.push(format!("the limit {wanted:?}"));
         }
     }
     for interface in &counting.law {

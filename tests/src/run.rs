@@ -1,8 +1,9 @@
 //! Runs scenarios, each in a cluster of its own, so that none depends on another.
 
 use std::{
+    fs::{self, Permissions},
     io::{BufRead as _, BufReader},
-    os::unix::process::CommandExt as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc,
@@ -27,6 +28,8 @@ use crate::{
 const TRAFFIC: Duration = Duration::from_secs(20);
 /// `nobody` of Debian.
 const UNPRIVILEGED: u32 = 65534;
+/// Seconds that caliprobe may take.
+const LONGEST: &str = "120";
 
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -130,20 +133,21 @@ fn one(scenario: &Scenario, lab: &Lab) -> Result<Outcome> {
     if let Some(max) = scenario.conntrack_max {
         settings.set("net.netfilter.nf_conntrack_max", &max.to_string())?;
     }
+    let caliprobe = invocation(scenario, &lab.caliprobe)?;
     let start = Instant::now();
     if let Some(counting) = &scenario.count {
-        let differences = counting::run(counting, &scenario.on, &cluster, &lab.caliprobe)?;
+        let differences = counting::run(counting, &scenario.on, &cluster, &caliprobe)?;
         let said = Said { exit: None, stdout: String::new(), stderr: String::new() };
         return Ok(Outcome { differences, said, time: start.elapsed() });
     }
     if let Some(watching) = &scenario.watch {
-        let differences = watching::run(watching, &scenario.on, &cluster, &lab.caliprobe)?;
+        let differences = watching::run(watching, &scenario.on, &cluster, &caliprobe)?;
         let said = Said { exit: None, stdout: String::new(), stderr: String::new() };
         return Ok(Outcome { differences, said, time: start.elapsed() });
     }
     let machine = cluster.machine(&scenario.on)?;
     let recording = Recording::of(scenario).filter(|_| lab.record);
-    let said = ask(scenario, lab, machine, recording.as_ref())?;
+    let said = ask(scenario, lab, &caliprobe, machine, recording.as_ref())?;
     let time = start.elapsed();
     if let Some(recording) = recording {
         println!("{}", machine.run(|| recording.line())?);
@@ -152,18 +156,39 @@ fn one(scenario: &Scenario, lab: &Lab) -> Result<Outcome> {
     Ok(Outcome { differences: judge(&scenario.expect, &said), said, time })
 }
 
-/// The checkout may be in a home that only its owner can enter.
-fn copy_for_everyone(caliprobe: &Path) -> Result<PathBuf> {
+/// What starts caliprobe with the scenario's privileges.
+fn invocation(scenario: &Scenario, caliprobe: &Path) -> Result<PathBuf> {
+    if let Some(capabilities) = &scenario.capabilities {
+        let set =
+            capabilities.iter().fold("-all".to_owned(), |set, capability| format!("{set},+{capability}"));
+        let script = std::env::temp_dir().join("caliprobe-with-capabilities");
+        let text = format!(
+            "#!/bin/sh\nexec setpriv --bounding-set={set} --inh-caps={set} {} \"$@\"\n",
+            caliprobe.display()
+        );
+        fs::write(&script, text).with_context(|| format!("cannot write {}", script.display()))?;
+        fs::set_permissions(&script, Permissions::from_mode(0o755))?;
+        return Ok(script);
+    }
+    if !scenario.unprivileged {
+        return Ok(caliprobe.to_owned());
+    }
+    // The checkout may be in a home that only its owner can enter.
     let copy = std::env::temp_dir().join("caliprobe");
-    std::fs::copy(caliprobe, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
+    fs::copy(caliprobe, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
     Ok(copy)
 }
 
-fn ask(scenario: &Scenario, lab: &Lab, machine: &Machine, recording: Option<&Recording>) -> Result<Said> {
-    let within_reach = if scenario.unprivileged { Some(copy_for_everyone(&lab.caliprobe)?) } else { None };
-    let caliprobe = within_reach.as_deref().unwrap_or(&lab.caliprobe);
+fn ask(
+    scenario: &Scenario,
+    lab: &Lab,
+    caliprobe: &Path,
+    machine: &Machine,
+    recording: Option<&Recording>,
+) -> Result<Said> {
     let path = caliprobe.display().to_string();
-    let mut command = Command::new(caliprobe);
+    let mut command = Command::new("timeout");
+    command.arg(LONGEST).arg(caliprobe);
     command.args(scenario.run.iter().map(|argument| expand(argument).replace("$CALIPROBE", &path)));
     if lab.without_bpf && !scenario.run.iter().any(|argument| argument == "--no-bpf") {
         command.arg("--no-bpf");

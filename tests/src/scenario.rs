@@ -55,6 +55,8 @@ pub struct Scenario {
     /// Whether caliprobe runs as a user without privileges.
     #[serde(default)]
     pub unprivileged: bool,
+    /// The capabilities of caliprobe, as `net_admin`, where it runs as root without the others, as in a container.
+    pub capabilities: Option<Vec<String>>,
     #[serde(default)]
     pub expect: Expectation,
     /// In place of `run` and `expect`: caliprobe runs while things happen.

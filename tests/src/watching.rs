@@ -13,11 +13,17 @@ use crate::{
     scenario::expand,
 };
 
+/// The folder of the daemon's events on its node.
+const EVENTS: &str = "/run/caliprobe-events";
+
 /// What happens while the daemon runs, beside the scenario's traffic, and what is expected then.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Watching {
-    /// One after the other.
+    /// Arguments of `run` beside the usual ones.
+    #[serde(default)]
+    pub arguments: Vec<String>,
+    /// One after the other. What the daemon says is in `/run/caliprobe.log`.
     pub steps: Vec<Step>,
     /// The black hole that must open after them; none may without it.
     pub opens: Option<Wanted>,
@@ -32,6 +38,9 @@ pub struct Watching {
 pub struct Wanted {
     pub cause: String,
     pub subject: String,
+    /// Codes of what explains it, once they are told.
+    #[serde(default)]
+    pub explained_by: Vec<String>,
 }
 
 /// Runs it in a cluster whose traffic flows; returns what differs.
@@ -39,23 +48,25 @@ pub fn run(watching: &Watching, on: &str, cluster: &Cluster, caliprobe: &Path) -
     let node = cluster.machine(on)?;
     let id = std::process::id();
     let ready = format!("/run/caliprobe-ready-{id}");
-    let folder = format!("/run/caliprobe-events-{id}");
-    let folder = folder.as_str();
-    node.run(|| Ok(std::fs::create_dir(folder)?))?;
-    let arguments = ["run", "-o", "json", "--ready-file", "$READY", "--events-dir", folder];
-    let counting = Counting::of(arguments.map(str::to_owned).to_vec());
+    node.run(|| Ok(std::fs::create_dir_all(EVENTS)?))?;
+    let arguments = ["run", "-o", "json", "--ready-file", "$READY", "--events-dir", EVENTS];
+    let more = watching.arguments.iter().cloned();
+    let counting = Counting::of(arguments.map(str::to_owned).into_iter().chain(more).collect());
     let running = Running::start(&counting, node, caliprobe, &ready)?;
     running.wait_until_it_counts(&counting, node, &ready)?;
     for step in &watching.steps {
         take(step, cluster, caliprobe)?;
     }
-    let events = || events(node, caliprobe, folder);
+    let events = || events(node, caliprobe);
     let mut differences = Vec::new();
     if let Some(wanted) = &watching.opens {
-        let waited = wait(|| Ok(has(&events()?, wanted, "opened")));
-        if waited.is_err() {
+        let opened = wait(|| Ok(!events()?.is_empty())).is_ok();
+        if !opened || !has(&events()?, wanted, "opened") {
             differences.push(format!("{wanted:?} to open"));
         } else {
+            if !wanted.explained_by.is_empty() && wait(|| Ok(is_explained(&events()?, wanted))).is_err() {
+                differences.push(format!("{wanted:?} to be explained"));
+            }
             for step in &watching.repair {
                 take(step, cluster, caliprobe)?;
             }
@@ -66,7 +77,6 @@ pub fn run(watching: &Watching, on: &str, cluster: &Cluster, caliprobe: &Path) -
     }
     running.end(End::Terminate)?;
     let events = events()?;
-    node.run(|| Ok(std::fs::remove_dir_all(folder)?))?;
     let opened: BTreeSet<(String, String)> = events.iter().map(of_event).collect();
     let wanted: BTreeSet<(String, String)> =
         watching.opens.iter().map(|wanted| (wanted.cause.clone(), expand(&wanted.subject))).collect();
@@ -80,9 +90,9 @@ pub fn run(watching: &Watching, on: &str, cluster: &Cluster, caliprobe: &Path) -
 }
 
 /// What `caliprobe events` prints.
-fn events(node: &Machine, caliprobe: &Path, folder: &str) -> Result<Vec<Value>> {
+fn events(node: &Machine, caliprobe: &Path) -> Result<Vec<Value>> {
     let mut command = Command::new(caliprobe);
-    command.args(["events", "-o", "json", "--events-dir", folder]);
+    command.args(["events", "-o", "json", "--events-dir", EVENTS]);
     let output = node.run(|| Ok(command.output()?))?;
     ensure!(output.status.success(), "events: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout)?;
@@ -98,4 +108,13 @@ fn has(events: &[Value], wanted: &Wanted, kind: &str) -> bool {
     events.iter().any(|event| {
         event["kind"] == kind && of_event(event) == (wanted.cause.clone(), expand(&wanted.subject))
     })
+}
+
+fn is_explained(events: &[Value], wanted: &Wanted) -> bool {
+    let codes = |event: &Value| -> Vec<String> {
+        let reasons = event.pointer("/black_hole/finding/explained_by").and_then(Value::as_array);
+        let codes = reasons.into_iter().flatten().filter_map(|reason| reason["cause"].as_str());
+        codes.map(str::to_owned).collect()
+    };
+    events.iter().any(|event| event["kind"] == "explained" && codes(event) == wanted.explained_by)
 }

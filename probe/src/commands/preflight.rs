@@ -1,6 +1,9 @@
 //! `caliprobe preflight`: what do this kernel and these privileges allow, and what is lost by what they do not?
 
-use std::io::{self, Write as _};
+use std::{
+    io::{self, Write as _},
+    path::Path,
+};
 
 use anyhow::Context as _;
 
@@ -8,7 +11,10 @@ use crate::{
     cli::{Global, Output},
     exit::Exit,
     kernel::support,
-    model::{Model, is_pod_link, readiness::assess},
+    model::{
+        Model, is_pod_link,
+        readiness::{Assessment, assess},
+    },
     readiness::Readiness,
     report::preflight::PreflightDocument,
     sources::{self, kernel_settings, privileges},
@@ -18,14 +24,8 @@ use crate::{
 pub async fn run(global: &Global) -> anyhow::Result<Exit> {
     let options = global.sources();
     let sample = sources::gather(&options).await.context("cannot read this node's network state")?;
-    let pods = sample.links.iter().filter(|link| is_pod_link(link));
-    let readiness = Readiness {
-        kernel: support::probe(&global.root),
-        privileges: privileges::read(&global.root, pods),
-        settings: kernel_settings::read(&global.root),
-    };
     let model = Model::new(&sample);
-    let document = PreflightDocument::new(&model, assess(&model, &readiness));
+    let document = PreflightDocument::new(&model, assess_here(&model, &global.root));
     let mut out = io::stdout().lock();
     match global.output {
         Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?,
@@ -33,4 +33,15 @@ pub async fn run(global: &Global) -> anyhow::Result<Exit> {
         Output::Text => write!(out, "{}", document.text())?,
     }
     Ok(Exit::Fine)
+}
+
+/// What this kernel and these privileges allow, found by trying.
+pub(super) fn assess_here(model: &Model<'_>, root: &Path) -> Assessment {
+    let pods = model.sample.links.iter().filter(|link| is_pod_link(link));
+    let readiness = Readiness {
+        kernel: support::probe(root),
+        privileges: privileges::read(root, pods),
+        settings: kernel_settings::read(root),
+    };
+    assess(model, &readiness)
 }

@@ -6,8 +6,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 
+use super::preflight;
 use crate::{
     cli::{Global, Output, RunArgs},
     daemon::{
@@ -16,9 +17,11 @@ use crate::{
         journal,
     },
     exit::Exit,
-    kernel::janitor,
+    kernel::{in_a_line, janitor},
+    model::{Model, readiness::CommandName},
     report::ledger,
     serving::{self, API_SOCKET, METRICS_ADDRESS},
+    sources,
     state::State,
 };
 
@@ -35,12 +38,31 @@ pub async fn run(args: &RunArgs, global: &Global) -> anyhow::Result<Exit> {
     for filter in janitor::sweep(settings.scope.keep_clsact)? {
         tracing::warn!("removed what a killed caliprobe left: {}", ledger::filter_words(&filter));
     }
-    let last = daemon::run(&settings, &mut Command { args, global }).await?;
+    let last = match daemon::run(&settings, &mut Command { args, global }).await {
+        Ok(last) => last,
+        Err(error) if is_forbidden(&error) => return Err(explained(error, global).await),
+        Err(error) => return Err(error),
+    };
     match global.output {
         Output::Json => print_line(&last)?,
         Output::Text => write!(io::stdout().lock(), "{}", ledger::text(&last.reading))?,
     }
     Ok(Exit::Fine)
+}
+
+fn is_forbidden(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.any(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
+}
+
+/// What the kernel forbids is said as `preflight` says it: what is lacking, and what to do.
+async fn explained(error: anyhow::Error, global: &Global) -> anyhow::Error {
+    let Ok(sample) = sources::gather(&global.sources()).await else { return error };
+    let assessment = preflight::assess_here(&Model::new(&sample), &global.root);
+    match assessment.refusal(CommandName::Run) {
+        Some(refusal) => anyhow!("{refusal} ({})", in_a_line(&error)),
+        None => error,
+    }
 }
 
 /// The command line, which wins over the file whenever that is read.

@@ -80,6 +80,9 @@ impl Counting {
         let stride = layout::stride(pods, model.remote_blocks().len(), model.peers().count());
         let mut ledger = Ledger::load(stride, sample.node.network_namespace)?;
         ledger.forward_messages()?;
+        for limit in ledger.limits() {
+            tracing::warn!("{limit}");
+        }
         let mut counting = Self {
             scope,
             netlink: Netlink::open()?,

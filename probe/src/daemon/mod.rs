@@ -2,6 +2,7 @@
 
 pub mod configuration;
 mod counting;
+mod explaining;
 pub mod journal;
 mod look;
 mod publication;
@@ -22,10 +23,18 @@ use tokio::{
 
 pub use self::counting::Scope;
 use self::{
-    counting::Counting, journal::Journal, publication::Publication, service_manager::ServiceManager,
-    sessions::Sessions, watching::Watching,
+    counting::Counting,
+    explaining::{Answer, Explaining},
+    journal::Journal,
+    publication::Publication,
+    service_manager::ServiceManager,
+    sessions::Sessions,
+    watching::Watching,
 };
 use crate::{
+    causes::{node, opening::Change},
+    model::Model,
+    report::document::Finding,
     serving,
     state::{Event, State},
 };
@@ -78,6 +87,7 @@ pub async fn run(settings: &Settings, owner: &mut dyn Owner) -> anyhow::Result<A
     let sessions = Sessions::watch(settings.scope.sources.clone(), counting.sample.node.network_namespace);
     let mut daemon = Daemon {
         watching: Watching::new(settings.scope.sources.clone()),
+        explaining: Explaining::new(settings.scope.sources.clone()),
         journal: Journal::open(&settings.events, Timestamp::now()),
         counting,
         publication: Publication::new(sessions),
@@ -116,6 +126,7 @@ pub async fn run(settings: &Settings, owner: &mut dyn Owner) -> anyhow::Result<A
                 daemon.note(outcome);
             }
             () = daemon.watching.look() => {}
+            answer = daemon.explaining.answer() => daemon.explain(&answer),
             _ = reload.recv() => match owner.reload() {
                 Ok(Adjustable { interval, pools }) => {
                     ticks = every(interval);
@@ -157,6 +168,7 @@ fn full_read_pause() -> Duration {
 struct Daemon {
     counting: Counting,
     watching: Watching,
+    explaining: Explaining,
     journal: Journal,
     publication: Publication,
     next_full_read: Instant,
@@ -186,19 +198,29 @@ impl Daemon {
             self.note(outcome);
             self.next_sample = Instant::now() + SAMPLE_SHARE * start.elapsed();
         }
-        for change in self.watching.advance(&reading, &losses, &self.counting.sample) {
-            self.journal.enter(Event {
-                time: Timestamp::now().to_string(),
-                kind: change.kind,
-                black_hole: change.black_hole,
-            });
-        }
+        let changes = self.watching.advance(&reading, &losses, &self.counting.sample);
+        self.explaining.ask_for(&changes, &self.counting.sample);
+        self.enter(changes);
         self.journal.write();
         let mut health = self.counting.health(&reading);
         health.failed_reads = self.failed_reads;
         health.lost_events = self.journal.without_room();
         health.read_us = read_us;
         Ok(self.publication.state(&self.counting, reading, self.watching.open(), health))
+    }
+
+    fn explain(&mut self, answer: &Answer) {
+        let model = Model::new(&answer.sample);
+        let reasons = node::reasons(&model);
+        let explain = |finding: &mut Finding| node::explain(&model, finding, &reasons);
+        let changes = self.watching.explain(&answer.black_holes, &explain);
+        self.enter(changes);
+    }
+
+    fn enter(&mut self, changes: Vec<Change>) {
+        for Change { kind, black_hole } in changes {
+            self.journal.enter(Event { time: Timestamp::now().to_string(), kind, black_hole });
+        }
     }
 
     fn say_ready(&self, settings: &Settings) -> anyhow::Result<()> {

@@ -7,13 +7,13 @@ use tokio::time::Instant;
 
 use super::look::look_at;
 use crate::{
-    causes::opening::{Change, Explanation, Judged, Key, Openings, Seen, judge, question},
+    causes::opening::{Change, Examples, Judged, Openings, judge, question},
     model::{
         Model,
         increments::{Loss, Way, losses},
     },
     reading::Reading,
-    report::document::Evidence,
+    report::document::Finding,
     sample::Sample,
     sources::GatherOptions,
     state::BlackHole,
@@ -29,21 +29,13 @@ const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
 /// A look at the packets themselves; nothing where none passed meanwhile.
 type Look = Pin<Box<dyn Future<Output = anyhow::Result<Option<Judged>>>>>;
 
-/// The first loss of a black hole, and the settings that explained it.
-struct Example {
-    key: Key,
-    loss: Loss,
-    settings: Vec<Evidence>,
-}
-
 /// The losses of a node over time.
 pub(super) struct Watching {
     options: GatherOptions,
     start: Instant,
     before: Reading,
     openings: Openings,
-    /// A loss for each suspicion and black hole, to see whether its cause still stands.
-    examples: Vec<Example>,
+    examples: Examples,
     looking: Option<(Way, Look)>,
     shown: Vec<(Way, Judged, Instant)>,
     next_look: Instant,
@@ -58,7 +50,7 @@ impl Watching {
             start: now,
             before: Reading::default(),
             openings: Openings::default(),
-            examples: Vec::new(),
+            examples: Examples::default(),
             looking: None,
             shown: Vec::new(),
             next_look: now,
@@ -92,43 +84,30 @@ impl Watching {
         }
         let model = Model::new(sample);
         self.shown.retain(|(_, _, since)| since.elapsed() < SHOWN);
-        let mut seen = Vec::new();
+        let mut found = Vec::new();
         for loss in losses {
             let judged = match judge(&model, loss) {
                 Judged::ByRules => self.shown_of(sample, &model, loss),
                 judged => judged,
             };
             if let Judged::BlackHole(explanation) = judged {
-                self.remember(&explanation, loss);
-                seen.push(Seen { explanation: *explanation, packets: loss.packets });
+                found.push((*explanation, loss));
             }
         }
-        for Example { key, loss, settings } in &self.examples {
-            if key.cause.is_some()
-                && !seen.iter().any(|seen| seen.explanation.key == *key)
-                && let Judged::BlackHole(explanation) = judge(&model, loss)
-                && explanation.key == *key
-                && explanation.settings() == *settings
-            {
-                seen.push(Seen { explanation: *explanation, packets: 0 });
-            }
-        }
+        let seen = self.examples.seen(&model, found);
         let (start, named) = (self.start, &mut self.named);
         let clock = Timestamp::now();
         let changes = self.openings.advance(start.elapsed(), clock, &seen, &mut || {
             *named += 1;
             format!("{}-{named}", clock.as_millisecond())
         });
-        self.examples.retain(|example| self.openings.knows(&example.key));
+        self.examples.keep_known(&self.openings);
         changes
     }
 
-    /// The first loss stays the example: a later one may be of packets that were on their way when the settings changed.
-    fn remember(&mut self, explanation: &Explanation, loss: &Loss) {
-        if !self.examples.iter().any(|example| example.key == explanation.key) {
-            let (key, settings) = (explanation.key.clone(), explanation.settings());
-            self.examples.push(Example { key, loss: loss.clone(), settings });
-        }
+    /// Adds to open black holes, by their names, what explains them.
+    pub(super) fn explain(&mut self, ids: &[String], explain: &dyn Fn(&mut Finding)) -> Vec<Change> {
+        ids.iter().filter_map(|id| self.openings.explain(id, explain)).collect()
     }
 
     /// What a look at such packets showed. One look is begun at a time.

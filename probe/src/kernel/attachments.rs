@@ -275,11 +275,6 @@ fn attach_one(
 ) -> anyhow::Result<SchedClassifierLink> {
     let Some(program) = ledger.programs().program_mut(name) else { bail!("the program {name} is missing") };
     let program: &mut SchedClassifier = program.try_into()?;
-    if program.fd().is_err() {
-        program
-            .load()
-            .with_context(|| format!("the kernel refuses the program {name} (CAP_BPF, CAP_NET_ADMIN)"))?;
-    }
     let kind = match way {
         Way::Ingress => TcAttachType::Ingress,
         Way::Egress => TcAttachType::Egress,

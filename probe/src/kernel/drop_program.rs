@@ -6,6 +6,8 @@ use aya::{
     programs::{BtfTracePoint, RawTracePoint},
 };
 
+use super::in_a_line;
+
 const TRACEPOINT: &str = "kfree_skb";
 
 /// With BTF where the kernel allows it, else raw. The programs stay attached as long as `programs` lives.
@@ -15,12 +17,8 @@ pub fn attach(programs: &mut Ebpf, with_btf: &str, raw: &str) -> anyhow::Result<
     let program: &mut RawTracePoint =
         programs.program_mut(raw).context("the drop program is missing")?.try_into()?;
     if let Err(error) = program.load() {
-        let refusals = format!("{first:#}; {error}");
-        tracing::warn!("the kernel refuses the drop program: {refusals}");
-        bail!(
-            "the kernel refuses the drop program (CAP_BPF, CAP_PERFMON): {}",
-            refusals.lines().next().unwrap_or_default()
-        );
+        tracing::debug!("{raw} is refused: {error}");
+        bail!("the kernel refuses the drop program (CAP_BPF, CAP_PERFMON): {}", in_a_line(&first));
     }
     program.attach(TRACEPOINT).context("cannot attach to kfree_skb")?;
     Ok(())

@@ -8,6 +8,7 @@ use anyhow::{Context as _, anyhow};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, MapData},
+    programs::Program,
     util::nr_cpus,
 };
 use aya_log::EbpfLogger;
@@ -87,18 +88,17 @@ impl Ledger {
             .override_global("HAS_REASON", &has_reason, true)
             .override_global("RELEASE_DATA", &release, true);
         let mut programs = loader.load(PROGRAMS).context("cannot load the kernel programs")?;
+        load_classifiers(&mut programs)?;
         let mut limits = Vec::new();
-        let drops_counted = visibility.is_ok();
-        let reasons = match visibility {
-            Ok(visibility) => {
-                drop_program::attach(&mut programs, "count_drop", "count_drop_raw")?;
-                visibility.reasons
-            }
-            Err(error) => {
-                limits.push(format!("drops are not counted: {error:#}"));
-                std::collections::HashMap::new()
-            }
-        };
+        let counted = visibility.and_then(|visibility| {
+            drop_program::attach(&mut programs, "count_drop", "count_drop_raw")?;
+            Ok(visibility.reasons)
+        });
+        let drops_counted = counted.is_ok();
+        let reasons = counted.unwrap_or_else(|error| {
+            limits.push(format!("drops are not counted, and what is dropped opens no black hole: {error:#}"));
+            std::collections::HashMap::new()
+        });
         if let Err(error) = symbols {
             limits.push(format!("the functions that drop have no names: {error:#}"));
         }
@@ -132,6 +132,11 @@ impl Ledger {
             }
         });
         Ok(())
+    }
+
+    /// What this kernel and these privileges keep from being counted.
+    pub fn limits(&self) -> &[String] {
+        &self.limits
     }
 
     pub(super) fn programs(&mut self) -> &mut Ebpf {
@@ -325,6 +330,18 @@ impl Ledger {
         drops.sort_by_key(|drop| Reverse(drop.count.buffers));
         Ok(drops)
     }
+}
+
+/// All at once: a daemon that counts at some devices alone tells less than it seems to.
+fn load_classifiers(programs: &mut Ebpf) -> anyhow::Result<()> {
+    for (name, program) in programs.programs_mut() {
+        if let Program::SchedClassifier(program) = program {
+            program.load().with_context(|| {
+                format!("the kernel refuses the program {name} (CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN)")
+            })?;
+        }
+    }
+    Ok(())
 }
 
 fn last_dropped(last: LastDrop) -> LastDropped {

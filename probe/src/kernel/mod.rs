@@ -19,3 +19,11 @@ use aya::include_bytes_aligned;
 
 /// The kernel programs, built by the build script.
 static PROGRAMS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probe"));
+
+/// An error in one line, without the verifier's log that a refused program carries.
+pub fn in_a_line(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    let text = text.split("Verifier output:").next().unwrap_or_default();
+    let line = text.lines().next().unwrap_or_default().trim();
+    line.trim_end_matches('.').to_owned()
+}

@@ -20,6 +20,7 @@ use nix::sched::{CloneFlags, unshare};
 use super::{
     PROGRAMS,
     attachments::has_no_tcx,
+    in_a_line,
     ledger::Mapping,
     symbols::Symbols,
     visibility::{NO_DROP_OFFSETS, NO_OFFSETS, Visibility},
@@ -118,14 +119,9 @@ fn accept(programs: &mut Ebpf, kind: Kind) -> anyhow::Result<()> {
             (Kind::RawDrop, Program::RawTracePoint(program)) => program.load(),
             _ => continue,
         };
-        outcome.map_err(|error| anyhow!("{name}: {}", first_line(&anyhow::Error::from(error))))?;
+        outcome.map_err(|error| anyhow!("{name}: {}", in_a_line(&anyhow::Error::from(error))))?;
     }
     Ok(())
-}
-
-/// A refusal carries the verifier's whole log.
-fn first_line(error: &anyhow::Error) -> String {
-    format!("{error:#}").lines().next().unwrap_or_default().to_owned()
 }
 
 fn attach_in_a_new_namespace(programs: &mut Ebpf) -> anyhow::Result<Attachment> {

@@ -106,6 +106,33 @@ pub struct Assessment {
     pub memory: Option<Memory>,
 }
 
+impl Assessment {
+    /// Why a command cannot run, and what to do; `None` where it can.
+    #[must_use]
+    pub fn refusal(&self, command: CommandName) -> Option<String> {
+        let stops = |consequence: &&Consequence| {
+            consequence.command == command && consequence.standing == Standing::CannotRun
+        };
+        let (check, consequence) =
+            self.checks.iter().find_map(|check| Some((check, check.consequences.iter().find(stops)?)))?;
+        let mut text = format!("`{command}` cannot run, {}", consequence.text);
+        let lacking: Vec<String> = self
+            .capabilities
+            .iter()
+            .flatten()
+            .filter(|need| !need.held && need.commands.contains(&command))
+            .map(|need| format!("{} ({})", need.capability, need.purpose))
+            .collect();
+        if !lacking.is_empty() {
+            text = format!("{text}: it lacks {}", lacking.join(", "));
+        }
+        Some(match &check.advice {
+            Some(advice) => format!("{text}; {advice}"),
+            None => text,
+        })
+    }
+}
+
 /// Judges the facts.
 #[must_use]
 pub fn assess(model: &Model<'_>, readiness: &Readiness) -> Assessment {

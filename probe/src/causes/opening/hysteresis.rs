@@ -115,6 +115,16 @@ impl Openings {
         changes
     }
 
+    /// Adds to an open black hole's finding, by name, what explains it; nothing changes where nothing does.
+    pub fn explain(&mut self, id: &str, explain: &dyn Fn(&mut Finding)) -> Option<Change> {
+        let told = self.cases.iter_mut().find_map(|case| case.told.as_mut().filter(|told| told.id == id))?;
+        let finding = told.finding.as_mut()?;
+        let before = finding.explained_by.len();
+        explain(finding);
+        let explained = finding.explained_by.len() > before;
+        explained.then(|| Change { kind: EventKind::Explained, black_hole: told.clone() })
+    }
+
     /// Those that are open, the one that opened first at the beginning.
     pub fn open(&self) -> Vec<BlackHole> {
         self.cases.iter().filter_map(|case| case.told.clone()).collect()

@@ -10,7 +10,6 @@ use crate::{
         Cause,
         case::{Case, Sender},
         drop_kind::DropKind,
-        node,
         trail::{Telling, Trail},
         verdict::{self, Judgement},
     },
@@ -18,6 +17,7 @@ use crate::{
     model::{
         Model,
         increments::{Loss, Packet, Way},
+        routing::{Flow, look_up, output_links},
     },
     observation::{DropNamespace, DropSighting, Observation, PacketId, PacketKind, Sighting, Traffic},
     reading::{LastBare, LastDropped},
@@ -71,19 +71,31 @@ pub fn judge(model: &Model<'_>, loss: &Loss) -> Judged {
         trail: Trail::new(telling, &observation, &model.sample.links),
         far: None,
     };
-    let judgement = verdict::judge_traffic(&case);
-    of_judgement(model, judgement, || unexplained(model, loss, target))
+    of_judgement(verdict::judge_traffic(&case), || unexplained(model, loss, target))
 }
 
-/// Whether the packet was on its way to a node that the block's route does not lead to any more: those that wait for
-/// a neighbour are dropped seconds after they were sent.
+/// Whether the packet was on its way where the route does not lead any more: those that wait for a neighbour are
+/// dropped seconds after they were sent.
 fn is_of_an_earlier_route(model: &Model<'_>, drop: &DropSighting, target: Ipv4Addr) -> bool {
-    let Some((_, node)) = drop.outer else { return false };
+    let Some((_, node)) = drop.outer else { return is_by_an_earlier_device(model, drop, target) };
     let block = model.remote_block(target).filter(|block| block.tunnelled);
     block.is_some_and(|block| {
         let mut gateways = block.route.hops.iter().filter_map(|hop| hop.gateway).peekable();
         gateways.peek().is_some() && gateways.all(|gateway| gateway != node)
     })
+}
+
+fn is_by_an_earlier_device(model: &Model<'_>, drop: &DropSighting, target: Ipv4Addr) -> bool {
+    let Some(link) = drop.link.filter(|_| DropKind::of(drop) == DropKind::Neighbour) else { return false };
+    let flow = Flow {
+        source: Some(drop.packet.source),
+        destination: target,
+        input_link: (drop.ingress_link != 0).then_some(drop.ingress_link),
+        mark: drop.mark,
+        tos: 0,
+    };
+    let links = output_links(&look_up(model, &flow));
+    !links.is_empty() && !links.contains(&link)
 }
 
 /// The two addresses of a loss, as a question for a diagnosis that only watches.
@@ -124,14 +136,12 @@ fn black_hole(finding: Finding, place: Option<Place>) -> Judged {
     }))
 }
 
-fn of_judgement(model: &Model<'_>, judgement: Judgement, unexplained: impl FnOnce() -> Subject) -> Judged {
+fn of_judgement(judgement: Judgement, unexplained: impl FnOnce() -> Subject) -> Judged {
     let Judgement { verdict, lost_at, mut findings, not_seen, .. } = judgement;
     match verdict {
         Verdict::Reachable | Verdict::Denied => Judged::Lawful,
         Verdict::BlackHole | Verdict::Degraded if !findings.is_empty() => {
-            let mut finding = findings.swap_remove(0);
-            node::explain(model, &mut finding, &[]);
-            black_hole(finding, lost_at)
+            black_hole(findings.swap_remove(0), lost_at)
         }
         // What is only inferred of a silent pod, or of what lies beyond this node, is no proof.
         _ if !findings.is_empty() => Judged::Lawful,
