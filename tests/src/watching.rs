@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -60,7 +61,11 @@ pub fn run(watching: &Watching, on: &str, cluster: &Cluster, caliprobe: &Path) -
     let events = || events(node, caliprobe);
     let mut differences = Vec::new();
     if let Some(wanted) = &watching.opens {
+        let broken = Timestamp::now();
         let opened = wait(|| Ok(!events()?.is_empty())).is_ok();
+        if let Some(event) = events()?.first() {
+            println!("        opened {:.1} s after the last step", seconds_since(broken, event)?);
+        }
         if !opened || !has(&events()?, wanted, "opened") {
             differences.push(format!("{wanted:?} to open"));
         } else {
@@ -102,6 +107,11 @@ fn events(node: &Machine, caliprobe: &Path) -> Result<Vec<Value>> {
 fn of_event(event: &Value) -> (String, String) {
     let text = |pointer| event.pointer(pointer).and_then(Value::as_str).unwrap_or("unknown").to_owned();
     (text("/black_hole/cause"), text("/black_hole/subject/value"))
+}
+
+fn seconds_since(start: Timestamp, event: &Value) -> Result<f64> {
+    let time: Timestamp = event["time"].as_str().context("an event without a time")?.parse()?;
+    Ok(time.duration_since(start).as_secs_f64())
 }
 
 fn has(events: &[Value], wanted: &Wanted, kind: &str) -> bool {
