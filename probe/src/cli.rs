@@ -152,6 +152,8 @@ pub enum Command {
     Preflight,
     /// Count this node's pod traffic until SIGTERM or Ctrl-C; the ledger is printed then.
     Run(RunArgs),
+    /// The node's pod traffic, live: black holes, peers, blocks, pods and drops, with rates.
+    Watch(WatchArgs),
     /// What happened, and when: black holes that the daemon saw open and close.
     Events(EventsArgs),
     /// Remove what a killed caliprobe left on kernels without TCX, and show it.
@@ -194,6 +196,13 @@ pub struct RunArgs {
     /// Where black holes that open and close are kept; /var/lib/caliprobe without it.
     #[arg(long, value_name = "DIR", env = "CALIPROBE_EVENTS_DIR")]
     pub events_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// How often the daemon is asked, or, where none runs, the ledger is read.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = configuration::interval)]
+    pub interval: Duration,
 }
 
 #[derive(Debug, Args)]

@@ -1,7 +1,8 @@
 //! caliprobe shows where pod traffic of a Calico node in IPIP mode is lost, why, and what to type.
 //!
 //! Data flows one way: `sources` and `kernel` read the machine, a [`sample`] holds what they read, the
-//! [`model`] names it, [`causes`] judge it, the [`report`] says it. `probing` sends and follows probes.
+//! [`model`] names it, [`causes`] judge it, the [`report`] says it, the [`screen`] shows it live.
+//! `probing` sends and follows probes.
 
 pub mod causes;
 pub mod cli;
@@ -17,6 +18,7 @@ pub mod readiness;
 pub mod reading;
 pub mod report;
 pub mod sample;
+pub mod screen;
 pub mod serving;
 pub mod sources;
 pub mod state;

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    start_logging();
+    start_logging(&cli.command);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(cli.global.output, &format!("cannot start: {error}")),
@@ -40,6 +40,7 @@ async fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Diagnose(args) => Box::pin(commands::diagnose::run(args, &cli.global)).await,
         Command::Observe(args) => commands::observe::run(args, &cli.global).await,
         Command::Run(args) => commands::run::run(args, &cli.global).await,
+        Command::Watch(args) => commands::watch::run(args, &cli.global).await,
         Command::Events(args) => commands::events::run(args, &cli.global).await,
         Command::Detach(args) => commands::detach::run(args, &cli.global),
         Command::Janitor(args) => janitor::serve(args.handle, args.keep_clsact).map(|()| Exit::Fine),
@@ -79,7 +80,11 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// What aya says of the memory limit before Linux 5.11 comes back as the error of whatever needs the memory.
 const LOGGED: &str = "warn,aya::sys::bpf=error";
 
-fn start_logging() {
+/// To stderr, but not into the midst of a screen.
+fn start_logging(command: &Command) {
+    if matches!(command, Command::Watch(_)) && io::stderr().is_terminal() {
+        return;
+    }
     let filter = EnvFilter::try_from_env("CALIPROBE_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

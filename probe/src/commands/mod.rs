@@ -13,3 +13,4 @@ pub mod preflight;
 pub mod routes;
 pub mod run;
 mod several;
+pub mod watch;

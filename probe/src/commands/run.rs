@@ -38,10 +38,9 @@ pub async fn run(args: &RunArgs, global: &Global) -> anyhow::Result<Exit> {
     for filter in janitor::sweep(settings.scope.keep_clsact)? {
         tracing::warn!("removed what a killed caliprobe left: {}", ledger::filter_words(&filter));
     }
-    let last = match daemon::run(&settings, &mut Command { args, global }).await {
+    let last = match daemon::run(&settings, &mut Command { args, global }, daemon::stop_signal()?).await {
         Ok(last) => last,
-        Err(error) if is_forbidden(&error) => return Err(explained(error, global).await),
-        Err(error) => return Err(error),
+        Err(error) => return Err(explained(error, global).await),
     };
     match global.output {
         Output::Json => print_line(&last)?,
@@ -56,7 +55,10 @@ fn is_forbidden(error: &anyhow::Error) -> bool {
 }
 
 /// What the kernel forbids is said as `preflight` says it: what is lacking, and what to do.
-async fn explained(error: anyhow::Error, global: &Global) -> anyhow::Error {
+pub(super) async fn explained(error: anyhow::Error, global: &Global) -> anyhow::Error {
+    if !is_forbidden(&error) {
+        return error;
+    }
     let Ok(sample) = sources::gather(&global.sources()).await else { return error };
     let assessment = preflight::assess_here(&Model::new(&sample), &global.root);
     match assessment.refusal(CommandName::Run) {
@@ -107,7 +109,7 @@ fn settings(args: &RunArgs, global: &Global, file: Configuration) -> anyhow::Res
             metrics: listen.this().filter(|_| !args.no_metrics),
             ..serving::Settings::default()
         },
-        events: events.unwrap_or_else(|| PathBuf::from(journal::FOLDER)),
+        events: Some(events.unwrap_or_else(|| PathBuf::from(journal::FOLDER))),
     })
 }
 

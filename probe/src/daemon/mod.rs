@@ -10,13 +10,13 @@ mod service_manager;
 mod sessions;
 mod watching;
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{SignalKind, signal},
     sync::watch,
     time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
 };
@@ -58,8 +58,8 @@ pub struct Settings {
     /// Gets the process id once every device is covered.
     pub ready_file: Option<PathBuf>,
     pub serving: serving::Settings,
-    /// The folder of the journal.
-    pub events: PathBuf,
+    /// The folder of the journal; without it no event is kept.
+    pub events: Option<PathBuf>,
 }
 
 /// What takes effect at once when the configuration is read again.
@@ -79,16 +79,20 @@ pub trait Owner {
     fn reload(&mut self) -> anyhow::Result<Adjustable>;
 }
 
-/// Runs until SIGTERM or SIGINT, and returns what was known last.
-pub async fn run(settings: &Settings, owner: &mut dyn Owner) -> anyhow::Result<Arc<State>> {
-    let mut stop = Stop::listen()?;
+/// Runs until `stop`, and returns what was known last.
+pub async fn run(
+    settings: &Settings,
+    owner: &mut dyn Owner,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<Arc<State>> {
+    let mut stop = pin!(stop);
     let mut reload = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     let counting = Counting::start(settings.scope.clone()).await?;
     let sessions = Sessions::watch(settings.scope.sources.clone(), counting.sample.node.network_namespace);
     let mut daemon = Daemon {
         watching: Watching::new(settings.scope.sources.clone()),
         explaining: Explaining::new(settings.scope.sources.clone()),
-        journal: Journal::open(&settings.events, Timestamp::now()),
+        journal: settings.events.as_ref().map(|folder| Journal::open(folder, Timestamp::now())),
         counting,
         publication: Publication::new(sessions),
         next_full_read: Instant::now() + full_read_pause(),
@@ -96,8 +100,9 @@ pub async fn run(settings: &Settings, owner: &mut dyn Owner) -> anyhow::Result<A
         next_sample: Instant::now(),
     };
     let (published, receiver) = watch::channel(Arc::new(daemon.state().await?));
-    let journal: Arc<dyn serving::Journal> = Arc::new(journal::Folder(settings.events.clone()));
-    let served = serving::Settings { journal: Some(journal), ..settings.serving.clone() };
+    let events = settings.events.clone();
+    let journal = events.map(|folder| Arc::new(journal::Folder(folder)) as Arc<dyn serving::Journal>);
+    let served = serving::Settings { journal, ..settings.serving.clone() };
     let _serving = serving::start(&served, receiver)?;
     let mut ticks = every(settings.interval);
     let manager = ServiceManager::of_environment();
@@ -110,7 +115,7 @@ pub async fn run(settings: &Settings, owner: &mut dyn Owner) -> anyhow::Result<A
         }
         let attach_at = daemon.counting.next_attach;
         tokio::select! {
-            () = stop.requested() => break,
+            () = &mut stop => break,
             () = sleep_until(attach_at), if !daemon.counting.is_complete() => daemon.counting.attach_next()?,
             change = daemon.counting.changes.next() => {
                 let outcome = daemon.counting.follow_change(change?).await;
@@ -169,7 +174,7 @@ struct Daemon {
     counting: Counting,
     watching: Watching,
     explaining: Explaining,
-    journal: Journal,
+    journal: Option<Journal>,
     publication: Publication,
     next_full_read: Instant,
     failed_reads: u64,
@@ -201,10 +206,9 @@ impl Daemon {
         let changes = self.watching.advance(&reading, &losses, &self.counting.sample);
         self.explaining.ask_for(&changes, &self.counting.sample);
         self.enter(changes);
-        self.journal.write();
         let mut health = self.counting.health(&reading);
         health.failed_reads = self.failed_reads;
-        health.lost_events = self.journal.without_room();
+        health.lost_events = self.journal.as_ref().map_or(0, Journal::without_room);
         health.read_us = read_us;
         Ok(self.publication.state(&self.counting, reading, self.watching.open(), health))
     }
@@ -217,10 +221,13 @@ impl Daemon {
         self.enter(changes);
     }
 
+    /// Keeps these events, and writes those that waited for room on the disk.
     fn enter(&mut self, changes: Vec<Change>) {
+        let Some(journal) = &mut self.journal else { return };
         for Change { kind, black_hole } in changes {
-            self.journal.enter(Event { time: Timestamp::now().to_string(), kind, black_hole });
+            journal.enter(Event { time: Timestamp::now().to_string(), kind, black_hole });
         }
+        journal.write();
     }
 
     fn say_ready(&self, settings: &Settings) -> anyhow::Result<()> {
@@ -233,24 +240,14 @@ impl Daemon {
     }
 }
 
-/// Who may end the daemon.
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Stop {
-    fn listen() -> anyhow::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?,
-            interrupt: signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?,
-        })
-    }
-
-    async fn requested(&mut self) {
+/// Comes with the first SIGTERM or SIGINT from now on.
+pub fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    Ok(async move {
         tokio::select! {
-            _ = self.terminate.recv() => (),
-            _ = self.interrupt.recv() => (),
+            _ = terminate.recv() => (),
+            _ = interrupt.recv() => (),
         }
-    }
+    })
 }

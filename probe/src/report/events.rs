@@ -1,14 +1,12 @@
 //! Events as a person reads them.
 
-use crate::{
-    causes::Cause,
-    state::{Event, EventKind},
-};
+use super::black_hole::cause_words;
+use crate::state::{Event, EventKind};
 
 /// One event in one line.
 pub fn line(event: &Event) -> String {
     let black_hole = &event.black_hole;
-    let cause = black_hole.cause.map_or_else(|| "cause unknown".to_owned(), Cause::code);
+    let cause = cause_words(black_hole);
     let packets = black_hole.packets;
     let line = format!(
         "{}  {:<9}  {}  {}: {}  ({packets} {} lost so far)",

@@ -1,5 +1,6 @@
 //! Findings made into what a person or a program reads.
 
+pub mod black_hole;
 pub mod check;
 pub mod cluster;
 pub mod document;

@@ -266,7 +266,7 @@ fn fix_word(kind: FixKind) -> &'static str {
     }
 }
 
-fn stage_word(stage: Stage) -> &'static str {
+pub(super) fn stage_word(stage: Stage) -> &'static str {
     match stage {
         Stage::Pod => "pod",
         Stage::PodLink => "pod-link",

@@ -1,4 +1,4 @@
-//! The programs that a guest and the lab in it are made of.
+//! The programs that a guest and the lab in it are made of, and the terminal of the screen's tests.
 
 use std::process::Command;
 
@@ -17,7 +17,7 @@ struct Program {
     is_there: fn(&str) -> bool,
 }
 
-const PROGRAMS: [Program; 13] = [
+const PROGRAMS: [Program; 14] = [
     Program {
         is_there: |_| guest::find_virtiofsd().is_some(),
         ..on_path("virtiofsd", &["virtiofsd", "qemu-system-common"])
@@ -35,6 +35,7 @@ const PROGRAMS: [Program; 13] = [
     on_path("nft", &["nftables"]),
     on_path("ipset", &["ipset"]),
     on_path("sysctl", &["procps"]),
+    on_path("tmux", &["tmux"]),
 ];
 
 const fn on_path(name: &'static str, packages: &'static [&'static str]) -> Program {
