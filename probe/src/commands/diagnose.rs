@@ -17,7 +17,7 @@ use super::{
 use crate::{
     causes::trail::DeviceRole,
     cli::{DiagnoseArgs, EndpointName, Global, Output},
-    diagnosis::{Diagnosis, Question},
+    diagnosis::{Diagnosis, FarEnd, Question},
     exit::Exit,
     kernel::trace::TraceRequest,
     model::Model,
@@ -32,7 +32,7 @@ use crate::{
         document::{Document, Verdict},
         text,
     },
-    sample::Sample,
+    sample::{Fact, Sample},
     sources,
 };
 
@@ -62,8 +62,8 @@ pub async fn run(args: &DiagnoseArgs, global: &Global) -> anyhow::Result<Exit> {
             before = following::look(global).await?;
         }
         look_closer(&mut before, question.target, &pods, global);
-        let observed = probe(args, &before, &question, opened).await?;
-        (observed, far_end::finish(peer).await)
+        let ended = Box::pin(far_end::finish(peer));
+        Box::pin(probe(args, &before, &question, opened, ended)).await?
     };
     if !args.passive {
         observed.next_hop_echoes = next_hop_echoes(&Model::new(&before), &question).await?;
@@ -118,7 +118,8 @@ async fn probe(
     before: &Sample,
     question: &Question,
     opened: lanes::Opened,
-) -> anyhow::Result<Observation> {
+    at_last: impl Future<Output = Option<Fact<FarEnd>>>,
+) -> anyhow::Result<(Observation, Option<Fact<FarEnd>>)> {
     let request = TraceRequest {
         follow: Follow::Probes(opened.marks),
         taps: taps(before, question),
@@ -133,7 +134,7 @@ async fn probe(
                 .iter()
                 .any(|link| link.index == sighting.link && DeviceRole::of(link) != DeviceRole::Tunnel)
     };
-    follow::send_and_follow(plan, opened.lanes, &mut follower, &leaving).await
+    follow::send_and_follow(plan, opened.lanes, &mut follower, &leaving, at_last).await
 }
 
 /// The devices whose traffic tells where a packet of this question is.

@@ -74,13 +74,15 @@ impl<F: Fn(&Sighting) -> bool> Leaving for F {
 }
 
 /// Sends the probes of all lanes, in rounds as long as one raises a question that another answers, and returns what
-/// became of them.
-pub async fn send_and_follow(
+/// became of them. Then does what is to be done last, and watches on meanwhile: an answer that another node has sent
+/// just before it was asked may still come.
+pub async fn send_and_follow<T>(
     plan: Plan,
     mut lanes: Vec<Lane>,
     follower: &mut Follower,
     leaving: &impl Leaving,
-) -> anyhow::Result<Observation> {
+    at_last: impl Future<Output = T>,
+) -> anyhow::Result<(Observation, T)> {
     let end = Instant::now() + plan.timeout;
     let mut watch = Watch::default();
     let mut answers: SelectAll<Answers> = lanes
@@ -112,6 +114,14 @@ pub async fn send_and_follow(
             break;
         }
     }
+    tokio::pin!(at_last);
+    let outcome = loop {
+        tokio::select! {
+            event = follower.next() => watch.enter(event?, leaving),
+            Some(answer) = answers.next() => watch.answer(answer?),
+            outcome = &mut at_last => break outcome,
+        }
+    };
     // What is already there is taken: an answer may be read before the events of its own way, and the end of a
     // reply behind its socket, which the kernel reports as a drop, before the answer.
     loop {
@@ -121,7 +131,7 @@ pub async fn send_and_follow(
             () = tokio::time::sleep(LAST_LOOK) => break,
         }
     }
-    Ok(watch.finish(follower))
+    Ok((watch.finish(follower), outcome))
 }
 
 /// Watches traffic that is there, and sends nothing.
