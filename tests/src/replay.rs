@@ -8,7 +8,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use caliprobe::{commands::check::judge_saved, diagnosis::Diagnosis, sample::Sample};
+use caliprobe::{
+    causes::Cause,
+    commands::check::judge_saved,
+    diagnosis::{Diagnosis, FarEnd},
+    report::document::{Certainty, Direction, Document, Verdict},
+    sample::{Fact, Sample},
+};
 use flate2::read::GzDecoder;
 use serde_json::Value;
 
@@ -64,5 +70,99 @@ fn recorded_scenarios_are_judged_as_they_were_on_the_machine() -> Result<()> {
         );
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// The recordings of diagnoses whose far end was heard.
+fn of_both_ends() -> Result<Vec<(String, Diagnosis)>> {
+    let mut found = Vec::new();
+    for recording in recordings()? {
+        let scenario = scenario_of(&recording)?;
+        if !scenario.is_of_diagnose() {
+            continue;
+        }
+        let diagnosis: Diagnosis = serde_json::from_str(&unpack(&recording)?)?;
+        if diagnosis.far.as_ref().is_some_and(|far| far.known().is_some()) {
+            found.push((scenario.name, diagnosis));
+        }
+    }
+    ensure!(found.len() > 3, "too few recordings of both ends");
+    Ok(found)
+}
+
+/// The first document with another far end.
+fn with_far_end(diagnosis: &Diagnosis, change: impl FnOnce(&mut FarEnd)) -> Result<Document> {
+    let mut diagnosis = diagnosis.clone();
+    if let Some(Fact::Known(far)) = &mut diagnosis.far {
+        change(far);
+    }
+    diagnosis.documents().into_iter().next().context("no document")
+}
+
+fn has_proven(document: &Document, cause: Cause) -> bool {
+    document.findings.iter().any(|finding| finding.cause == cause && finding.certainty == Certainty::Proven)
+}
+
+#[test]
+fn who_may_have_missed_packets_proves_no_loss_on_the_way_there() -> Result<()> {
+    let mut changed = 0;
+    for (name, diagnosis) in of_both_ends()? {
+        let before = with_far_end(&diagnosis, |_| {})?;
+        let after =
+            with_far_end(&diagnosis, |far| far.observed.missed.push("2 events were lost".to_owned()))?;
+        let was_on_the_way =
+            before.lost_at.as_ref().is_some_and(|place| place.direction == Some(Direction::Forward));
+        if has_proven(&before, Cause::LostInUnderlay) && was_on_the_way {
+            assert!(!has_proven(&after, Cause::LostInUnderlay), "{name}");
+            changed += 1;
+        }
+    }
+    assert!(changed > 0);
+    Ok(())
+}
+
+#[test]
+fn another_machine_is_no_witness() -> Result<()> {
+    for (name, diagnosis) in of_both_ends()? {
+        let alone = Diagnosis { far: None, ..diagnosis.clone() };
+        let alone = alone.documents().into_iter().next().context("no document")?;
+        let asked = with_far_end(&diagnosis, |far| far.before.addresses.clear())?;
+        assert_eq!(asked.verdict, alone.verdict, "{name}");
+        assert_eq!(asked.findings, alone.findings, "{name}");
+        assert!(asked.far_node.is_none(), "{name}");
+        assert!(asked.not_seen.iter().any(|not_seen| not_seen.what == "the far node"), "{name}");
+    }
+    Ok(())
+}
+
+/// A far end that leaves out what it saw, or makes it up, is judged without a panic, and what was answered stays so.
+#[test]
+fn a_far_end_that_lies_does_no_worse() -> Result<()> {
+    for (name, diagnosis) in of_both_ends()? {
+        let was = with_far_end(&diagnosis, |_| {})?.verdict;
+        let count =
+            diagnosis.far.as_ref().and_then(Fact::known).map_or(0, |far| far.observed.sightings.len());
+        for left in 0..=count {
+            let told_less = with_far_end(&diagnosis, |far| {
+                far.observed.sightings.truncate(left);
+                far.observed.drops.clear();
+            })?;
+            let nonsense = with_far_end(&diagnosis, |far| {
+                far.observed.sightings.rotate_left(left);
+                for sighting in far.observed.sightings.iter_mut().take(left) {
+                    sighting.outgoing = !sighting.outgoing;
+                    sighting.link = u32::MAX - sighting.link;
+                    sighting.packet.sequence = sighting.packet.sequence.wrapping_sub(1);
+                }
+                far.before.links.truncate(left);
+                far.before.routes.truncate(left);
+            })?;
+            for document in [told_less, nonsense] {
+                if was == Verdict::Reachable {
+                    assert_eq!(document.verdict, Verdict::Reachable, "{name}, {left} sightings");
+                }
+            }
+        }
+    }
     Ok(())
 }
