@@ -42,16 +42,20 @@ pub fn this_node(case: &Case<'_>) -> Located {
             place,
         };
     }
+    let came_back = match case.probes().count() - case.lost() {
+        0 => "nothing came back".to_owned(),
+        answered => format!("{answered} came back"),
+    };
     let mut found = finding(
         Cause::LostInUnderlay,
         SubjectKind::Peer,
         node.clone(),
-        format!("beyond this node: sent to {node} {how}, nothing came back"),
+        format!("beyond this node: sent to {node} {how}, {came_back}"),
     )
     .inferred()
     .with(
         EvidenceSource::Probe,
-        format!("{sent} left {} to {node}; no answer came in", device.as_deref().unwrap_or("this node")),
+        format!("{sent} left {} to {node}; {came_back}", device.as_deref().unwrap_or("this node")),
     );
     found.severity = Severity::Warning;
     found = found.with_all(queue::missed_arrivals(case));

@@ -23,9 +23,12 @@ pub fn partly_dead(case: &Case<'_>) -> Option<Located> {
     let weight = |hops: &mut dyn Iterator<Item = &Hop>| hops.map(|hop| u32::from(hop.weight)).sum::<u32>();
     let all = weight(&mut route.hops.iter());
     let lost = weight(&mut dead.iter().map(|(hop, _)| *hop));
-    let percent = (lost * 100).checked_div(all)?;
+    let percent = match (lost * 100).checked_div(all)? {
+        0 => "less than 1".to_owned(),
+        percent => format!("about {percent}"),
+    };
     let share = format!(
-        "computed, not measured: about {percent} % of the pairs of addresses, by the weights of the next hops ({lost} of {all})"
+        "computed, not measured: {percent} % of the pairs of addresses, by the weights of the next hops ({lost} of {all})"
     );
     let found = dead.iter().fold(found, |found, (_, dead)| found.with(dead.source, dead.text.clone()));
     let place = case.place(Direction::Forward, first.stage, first.device.clone());
