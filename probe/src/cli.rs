@@ -66,6 +66,13 @@ Examples:
   caliprobe routes --all-tables -o json
   ip route | caliprobe routes --input -";
 
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  caliprobe snapshot save before.json
+  ip route del 172.18.0.0/16; ip link del br-1d6d3edc38f7
+  caliprobe verify before.json
+  caliprobe verify before.json after.json -o json";
+
 const EVENTS_EXAMPLES: &str = "\
 Examples:
   caliprobe events --since 2h
@@ -156,6 +163,11 @@ pub enum Command {
     Watch(WatchArgs),
     /// What happened, and when: black holes that the daemon saw open and close.
     Events(EventsArgs),
+    /// Keep this node's state as it is now, to hold another against it.
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// Before and after: is everything that was reached still reached, and what changed?
+    Verify(VerifyArgs),
     /// Remove what a killed caliprobe left on kernels without TCX, and show it.
     Detach(DetachArgs),
     /// Waits for the end of its owner and removes its filters; started by `run` itself.
@@ -354,6 +366,29 @@ pub struct RoutesArgs {
     /// Judge a saved sample, or outputs that were pasted, instead of this node.
     #[arg(long, value_name = "PATH")]
     pub input: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// Write a snapshot. It holds routes, addresses, rules, names and log lines of this node.
+    Save {
+        /// A file that is not there yet; - for standard output.
+        file: PathBuf,
+    },
+    /// Say what a snapshot holds.
+    Show {
+        /// The snapshot; - for standard input.
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = VERIFY_EXAMPLES)]
+pub struct VerifyArgs {
+    /// A snapshot from before.
+    pub before: PathBuf,
+    /// A later one; without it, this node as it is now.
+    pub after: Option<PathBuf>,
 }
 
 /// What a person may name as the source or target of a diagnosis.

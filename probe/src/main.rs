@@ -45,6 +45,8 @@ async fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Detach(args) => commands::detach::run(args, &cli.global),
         Command::Janitor(args) => janitor::serve(args.handle, args.keep_clsact).map(|()| Exit::Fine),
         Command::Preflight => commands::preflight::run(&cli.global).await,
+        Command::Snapshot(args) => commands::snapshot::run(args, &cli.global).await,
+        Command::Verify(args) => commands::verify::run(args, &cli.global).await,
         Command::Routes(args) => commands::routes::run(args, &cli.global).await,
     }
 }

@@ -111,6 +111,7 @@ fn one(scenario: &Scenario, lab: &Lab) -> Result<Outcome> {
     let cluster = Cluster::build(scenario.cluster, lab.bird.as_deref())?;
     for (machine, commands) in &scenario.breaks {
         let output = shell(&format!("set -e\n{}", commands.as_slice().join("\n")), |command| {
+            command.env("CALIPROBE", &lab.caliprobe);
             cluster.machine(machine)?.run(|| Ok(command.output()?))
         })?;
         ensure!(

@@ -35,8 +35,8 @@ pub struct Scenario {
     /// Whether it is run on every kernel whenever all tests are; the others are where asked for.
     #[serde(default, rename = "short")]
     _short: bool,
-    /// Shell commands by machine (a node, a pod or the router), run before caliprobe. Where they break nothing the
-    /// table is named `prepare`.
+    /// Shell commands by machine (a node, a pod or the router), run before caliprobe, which is
+    /// `$CALIPROBE`. Where they break nothing the table is named `prepare`.
     #[serde(default, rename = "break", alias = "prepare")]
     pub breaks: BTreeMap<String, Commands>,
     /// Settings of the kernel that no machine has for itself, such as the size of tables, set after `break`.

@@ -1,6 +1,7 @@
 //! Evidence made into findings. Pure: a sample and an observation in, findings out.
 
 pub mod addresses;
+pub mod before_after;
 pub mod beyond;
 pub mod both_ends;
 pub mod case;

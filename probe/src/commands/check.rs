@@ -24,7 +24,7 @@ use crate::{
 
 /// What is about to change looks wrong for less than this: a pod that starts or stops, a route that BIRD writes
 /// again. Counters that rise do so meanwhile.
-const SETTLED: Duration = Duration::from_millis(700);
+pub const SETTLED: Duration = Duration::from_millis(700);
 
 /// Judges the node and prints what it came to.
 pub async fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<Exit> {
@@ -96,7 +96,7 @@ async fn standing(args: &CheckArgs, global: &Global) -> anyhow::Result<CheckDocu
 }
 
 /// One look at this node, its pods included.
-async fn look(global: &Global) -> anyhow::Result<Sample> {
+pub async fn look(global: &Global) -> anyhow::Result<Sample> {
     let mut sample = look::live(global).await?.sample;
     sources::gather_control_plane(&global.sources(), &mut sample).await;
     sources::gather_rules(&global.sources(), &mut sample);

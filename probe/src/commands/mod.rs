@@ -13,4 +13,6 @@ pub mod preflight;
 pub mod routes;
 pub mod run;
 mod several;
+pub mod snapshot;
+pub mod verify;
 pub mod watch;

@@ -12,5 +12,7 @@ pub mod observed;
 pub mod peers;
 pub mod preflight;
 pub mod routes;
+pub mod snapshot;
 mod table;
 pub mod text;
+pub mod verify;
