@@ -48,6 +48,9 @@ impl fmt::Display for Traffic {
     }
 }
 
+/// Probes from which a rate of loss is measured.
+pub const ENOUGH_FOR_A_RATE: usize = 12;
+
 /// The probes of one sender, which are told apart by their flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Series {
@@ -203,6 +206,9 @@ pub struct ProbeOutcome {
     /// The port that it was sent from.
     #[serde(default)]
     pub source_port: Option<u16>,
+    /// Whether the time ran out before it could be given up: that it has no answer says nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undecided: bool,
     /// Bytes of the whole IPv4 packet, where sizes are tried.
     #[serde(default)]
     pub size: Option<u16>,

@@ -166,3 +166,29 @@ fn a_far_end_that_lies_does_no_worse() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_part_of_too_few_probes_is_no_rate() -> Result<()> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("recorded/partial-loss-beyond.json.gz");
+    let diagnosis: Diagnosis = serde_json::from_str(&unpack(&file)?)?;
+    let judged = |change: fn(&mut Diagnosis)| {
+        let mut diagnosis = diagnosis.clone();
+        change(&mut diagnosis);
+        diagnosis.documents().into_iter().next().context("no document")
+    };
+    assert_eq!(judged(|_| ())?.verdict, Verdict::Degraded);
+    let few = judged(|diagnosis| {
+        let asked = |flow: u8| flow == 0;
+        diagnosis.observed.probes.retain(|probe| !asked(probe.flow) || probe.sequence < 3);
+        diagnosis.observed.sightings.retain(|seen| !asked(seen.packet.flow) || seen.packet.sequence < 3);
+    })?;
+    assert!(few.probes.answered < few.probes.sent);
+    assert_eq!(few.verdict, Verdict::Unknown);
+    let cut_short = judged(|diagnosis| {
+        for probe in diagnosis.observed.probes.iter_mut().filter(|probe| probe.round_trip_us.is_none()) {
+            probe.undecided = true;
+        }
+    })?;
+    assert_eq!(cut_short.verdict, Verdict::Unknown);
+    Ok(())
+}

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     model::Model,
-    observation::{Handshake, Observation, ProbeOutcome, Series, Traffic},
+    observation::{ENOUGH_FOR_A_RATE, Handshake, Observation, ProbeOutcome, Series, Traffic},
     report::document::{
         Certainty, Direction, Evidence, EvidenceSource, Finding, Fix, FixKind, Place, Severity, Stage,
         Subject, SubjectKind,
@@ -128,6 +128,14 @@ impl<'a> Case<'a> {
 
     pub fn lost(&self) -> usize {
         self.probes().filter(|probe| probe.round_trip_us.is_none()).count()
+    }
+
+    /// Whether some probes are lost and some are not, of enough that were not cut short: one of three that were held
+    /// up by a slow start is no rate.
+    pub fn loses_a_part(&self) -> bool {
+        let decided = self.probes().filter(|probe| !probe.undecided).count();
+        let answered = self.probes().count() - self.lost();
+        answered > 0 && decided > answered && decided >= ENOUGH_FOR_A_RATE
     }
 
     pub fn link(&self, index: u32) -> Option<&'a Link> {

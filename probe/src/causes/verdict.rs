@@ -178,6 +178,13 @@ pub fn admit_partial_loss(case: &Case<'_>, judgement: &mut Judgement) {
     if judgement.verdict != Verdict::Unknown || lost == 0 || lost == sent {
         return;
     }
+    if !case.loses_a_part() && !matches!(case.traffic, Traffic::Udp(_)) {
+        let why = format!(
+            "{lost} of {sent} were lost, and the time ran out before more could be sent: try --timeout 20s"
+        );
+        judgement.not_seen.insert(0, NotSeen { what: "a rate".to_owned(), why });
+        return;
+    }
     match case.traffic {
         Traffic::Echo | Traffic::Tcp(_) => judgement.verdict = Verdict::Degraded,
         Traffic::Udp(_) => {
@@ -234,7 +241,7 @@ fn reachable(case: &Case<'_>) -> Judgement {
 /// A lost echo alone does not make a pod dead: where only the pod is silent, or all that is known lies beyond
 /// this node, it is not proven.
 fn verdict_of(case: &Case<'_>, finding: &Finding, all_lost: bool) -> Verdict {
-    let lost_in_part = !all_lost && case.lost() > 0;
+    let lost_in_part = case.loses_a_part();
     match finding.cause {
         Cause::PodRefused if case.is_refused() => Verdict::Denied,
         Cause::PodRefused if all_lost && case.traffic != Traffic::Echo => Verdict::Denied,

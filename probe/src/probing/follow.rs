@@ -174,6 +174,13 @@ struct Probe {
     outcome: ProbeOutcome,
 }
 
+impl Probe {
+    /// When it is given up.
+    fn due(&self) -> Instant {
+        if self.away { self.moved + AWAY } else { self.sent + HELD_UP }
+    }
+}
+
 #[derive(Default)]
 struct Watch {
     probes: BTreeMap<ProbeNumber, Probe>,
@@ -266,8 +273,7 @@ impl Watch {
         self.probes
             .values()
             .filter(|probe| !probe.ended)
-            .map(|probe| if probe.away { probe.moved + AWAY } else { probe.sent + HELD_UP })
-            .map(|due| due.min(end))
+            .map(|probe| probe.due().min(end))
             .filter_map(|due| due.checked_duration_since(now))
             .filter(|wait| !wait.is_zero())
             .max()
@@ -281,7 +287,12 @@ impl Watch {
     }
 
     fn finish(mut self, follower: &Follower) -> Observation {
-        self.observation.probes = self.probes.into_values().map(|probe| probe.outcome).collect();
+        let now = Instant::now();
+        let outcome = |probe: Probe| {
+            let undecided = probe.outcome.round_trip_us.is_none() && !probe.ended && probe.due() > now;
+            ProbeOutcome { undecided, ..probe.outcome }
+        };
+        self.observation.probes = self.probes.into_values().map(outcome).collect();
         self.observation.limits = follower.limits();
         self.observation.missed = follower.missed();
         if self.left_out > 0 {

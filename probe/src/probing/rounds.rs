@@ -2,12 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::observation::{ProbeOutcome, Series};
+use crate::observation::{ENOUGH_FOR_A_RATE, ProbeOutcome, Series};
 
-/// Probes from which a rate of loss is measured.
-const FOR_A_RATE: usize = 12;
 /// How many more than the first a sender may come to send.
-pub const MOST_MORE: usize = FOR_A_RATE;
+pub const MOST_MORE: usize = ENOUGH_FOR_A_RATE;
 /// The IPv4 header and the ICMP header with a mark, rounded up: nothing smaller is tried.
 const SMALLEST: u16 = 68;
 /// Sizes that MTUs of networks leave: Ethernet, less one to four tunnels of the usual kinds, DSL, and the least that
@@ -42,7 +40,7 @@ fn more(outcomes: &[&ProbeOutcome]) -> Vec<Option<u16>> {
     if lost == 0 || lost == outcomes.len() {
         return Vec::new();
     }
-    vec![None; FOR_A_RATE.saturating_sub(outcomes.len())]
+    vec![None; ENOUGH_FOR_A_RATE.saturating_sub(outcomes.len())]
 }
 
 /// Asks again for the smallest and the largest that were lost without a word, because the first may have taught a
