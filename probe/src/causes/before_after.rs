@@ -282,7 +282,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sample::{Fact, Hop, RouteKind, Rule, RuleAction, Sample};
+    use crate::sample::{Fact, Hop, RouteKind, Rule, Sample};
 
     const TUNNEL: u32 = 3;
     const POD: u32 = 7;
@@ -316,26 +316,9 @@ mod tests {
                 route("10.200.55.193/32", POD, None),
                 route("10.200.153.64/26", TUNNEL, Some("172.30.10.187")),
             ],
-            rules: vec![main_table()],
+            rules: vec![Rule::for_all(32766, 254)],
             given_pools: vec!["10.200.0.0/16".parse().unwrap()],
             ..Sample::default()
-        }
-    }
-
-    fn main_table() -> Rule {
-        Rule {
-            priority: 32766,
-            source: None,
-            destination: None,
-            input_interface: None,
-            output_interface: None,
-            mark: 0,
-            mark_mask: 0,
-            tos: 0,
-            invert: false,
-            suppress_prefix_length: None,
-            unsupported: Vec::new(),
-            action: RuleAction::LookUp(254),
         }
     }
 

@@ -176,23 +176,6 @@ mod tests {
         Route { destination, kind, table: TABLE_MAIN, protocol: 3, metric, tos, ..Route::default() }
     }
 
-    fn rule(priority: u32, table: u32) -> Rule {
-        Rule {
-            priority,
-            source: None,
-            destination: None,
-            input_interface: None,
-            output_interface: None,
-            mark: 0,
-            mark_mask: 0,
-            tos: 0,
-            invert: false,
-            suppress_prefix_length: None,
-            unsupported: Vec::new(),
-            action: RuleAction::LookUp(table),
-        }
-    }
-
     fn flow(destination: Ipv4Addr) -> Flow {
         Flow { source: None, destination, input_link: None, mark: 0, tos: 0 }
     }
@@ -228,7 +211,7 @@ mod tests {
             let mut routes = routes;
             routes.sort_by_key(|route| (route.destination, route.tos, route.metric));
             routes.dedup_by_key(|route| (route.destination, route.tos, route.metric));
-            let sample = Sample { routes, rules: vec![rule(32766, TABLE_MAIN)], ..Sample::default() };
+            let sample = Sample { routes, rules: vec![Rule::for_all(32766, TABLE_MAIN)], ..Sample::default() };
             let model = Model::new(&sample);
             let flow = Flow { tos, ..flow(Ipv4Addr::from(0x0a00_0000 | destination)) };
             let expected = oracle(&sample, &flow).map_or(Decision::NoRoute, |route| Decision::Route { route, hops: vec![] });
@@ -245,9 +228,9 @@ mod tests {
         suppressed.table = 101;
         let last = route(default, 0, 0, RouteKind::Prohibit);
         let rules = vec![
-            rule(1, 100),
-            Rule { suppress_prefix_length: Some(0), ..rule(2, 101) },
-            rule(32766, TABLE_MAIN),
+            Rule::for_all(1, 100),
+            Rule { suppress_prefix_length: Some(0), ..Rule::for_all(2, 101) },
+            Rule::for_all(32766, TABLE_MAIN),
         ];
         let sample = Sample { routes: vec![thrown, suppressed, last], rules, ..Sample::default() };
         let model = Model::new(&sample);
@@ -260,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_rule_that_is_not_understood_leaves_the_look_up_undecided() {
-        let rules = vec![Rule { unsupported: vec!["UidRange".to_owned()], ..rule(1, TABLE_MAIN) }];
+        let rules = vec![Rule { unsupported: vec!["UidRange".to_owned()], ..Rule::for_all(1, TABLE_MAIN) }];
         let sample = Sample { rules, ..Sample::default() };
         let model = Model::new(&sample);
         let decision = look_up(&model, &flow(Ipv4Addr::new(10, 0, 0, 1)));
@@ -271,7 +254,8 @@ mod tests {
     fn a_route_whose_only_device_is_down_is_passed_over() {
         let mut dead = route("10.0.0.0/24".parse().unwrap(), 0, 0, RouteKind::Unicast);
         dead.hops.push(Hop { link: Some(1), dead: true, weight: 1, ..Hop::default() });
-        let sample = Sample { routes: vec![dead], rules: vec![rule(32766, TABLE_MAIN)], ..Sample::default() };
+        let sample =
+            Sample { routes: vec![dead], rules: vec![Rule::for_all(32766, TABLE_MAIN)], ..Sample::default() };
         let model = Model::new(&sample);
         assert_eq!(look_up(&model, &flow(Ipv4Addr::new(10, 0, 0, 1))), Decision::NoRoute);
     }

@@ -327,7 +327,7 @@ mod tests {
     use super::*;
     use crate::{
         model::routing::{Decision, Flow, look_up},
-        sample::{Hop, Rule, RuleAction, Sample},
+        sample::{Hop, Rule, Sample},
     };
 
     fn any_route() -> impl Strategy<Value = Route> {
@@ -359,24 +359,10 @@ mod tests {
         routes.dedup_by_key(|route| (route.destination, route.metric));
         let names = ["lo", "eth0", "tunl0", "cali0"];
         let link = |(index, name): (u32, &str)| Link { index, name: name.to_owned(), ..Link::default() };
-        let rule = Rule {
-            priority: 32766,
-            source: None,
-            destination: None,
-            input_interface: None,
-            output_interface: None,
-            mark: 0,
-            mark_mask: 0,
-            tos: 0,
-            invert: false,
-            suppress_prefix_length: None,
-            unsupported: Vec::new(),
-            action: RuleAction::LookUp(TABLE_MAIN),
-        };
         Sample {
             routes,
             links: (1..).zip(names).map(link).collect(),
-            rules: vec![rule],
+            rules: vec![Rule::for_all(32766, TABLE_MAIN)],
             given_pools: vec![Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 24)],
             ..Sample::default()
         }

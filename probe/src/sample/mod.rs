@@ -417,6 +417,27 @@ pub struct Rule {
     pub action: RuleAction,
 }
 
+impl Rule {
+    /// One that looks a table up for every packet, as the kernel's own do (`fib_default_rules_init`).
+    #[must_use]
+    pub fn for_all(priority: u32, table: u32) -> Self {
+        Self {
+            priority,
+            source: None,
+            destination: None,
+            input_interface: None,
+            output_interface: None,
+            mark: 0,
+            mark_mask: 0,
+            tos: 0,
+            invert: false,
+            suppress_prefix_length: None,
+            unsupported: Vec::new(),
+            action: RuleAction::LookUp(table),
+        }
+    }
+}
+
 /// A next-hop object (`ip nexthop`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NextHop {

@@ -400,18 +400,10 @@ fn read_rule(message: &RuleMessage) -> Rule {
     let mut table = u32::from(header.table);
     let mut goto = None;
     let mut rule = Rule {
-        priority: 0,
-        source: None,
-        destination: None,
-        input_interface: None,
-        output_interface: None,
-        mark: 0,
-        mark_mask: 0,
         tos: header.tos,
         invert: header.flags.contains(RuleFlags::Invert),
-        suppress_prefix_length: None,
-        unsupported: Vec::new(),
         action: RuleAction::Nop,
+        ..Rule::for_all(0, table)
     };
     for attribute in &message.attributes {
         match attribute {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use anyhow::{Context as _, Result, bail, ensure};
 use caliprobe::sample::{
     Address, CniResult, FORMAT_VERSION, Fact, FelixSets, Hop, Link, LinkStatistics, NodeIdentity,
-    PodInterface, Route, RouteKind, Rule, RuleAction, Sample,
+    PodInterface, Route, RouteKind, Rule, Sample,
 };
 use ipnet::Ipv4Net;
 use serde::Deserialize;
@@ -105,7 +105,9 @@ impl Machine {
             time: "2018-06-27T08:12:13Z".to_owned(),
             node: NodeIdentity { hostname: "paas-188".to_owned(), ..NodeIdentity::default() },
             addresses,
-            rules: [(0, 255), (32766, 254), (32767, 253)].map(rule).to_vec(),
+            rules: [(0, 255), (32766, 254), (32767, 253)]
+                .map(|(priority, table)| Rule::for_all(priority, table))
+                .to_vec(),
             sets: FelixSets { pools: set(&self.pools), hosts: set(&self.hosts), ..FelixSets::default() },
             cni_results: self.cni_results(&routes, &links),
             pod_interfaces,
@@ -235,21 +237,4 @@ fn route(line: &str, index: &impl Fn(&str) -> Result<u32>) -> Result<Route> {
     }
     route.hops.extend((hop != new_hop()).then_some(hop));
     Ok(route)
-}
-
-fn rule((priority, table): (u32, u32)) -> Rule {
-    Rule {
-        priority,
-        source: None,
-        destination: None,
-        input_interface: None,
-        output_interface: None,
-        mark: 0,
-        mark_mask: 0,
-        tos: 0,
-        invert: false,
-        suppress_prefix_length: None,
-        unsupported: Vec::new(),
-        action: RuleAction::LookUp(table),
-    }
 }

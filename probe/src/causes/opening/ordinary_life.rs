@@ -14,7 +14,7 @@ use crate::{
         increments::{Loss, Packet, Way},
     },
     reading::{LastBare, LastDropped},
-    sample::{Address, Hop, Link, Route, RouteKind, Rule, RuleAction, Sample},
+    sample::{Address, Hop, Link, Route, RouteKind, Rule, Sample},
 };
 
 const HOURS: u64 = 12;
@@ -50,7 +50,7 @@ impl Node {
                     route("10.200.55.0/26", RouteKind::Blackhole, None, 0),
                     route("10.200.153.64/26", RouteKind::Unicast, Some(OTHER_NODE), TUNNEL),
                 ],
-                rules: vec![main_table()],
+                rules: vec![Rule::for_all(32766, 254)],
                 given_pools: "10.200.0.0/16".parse().into_iter().collect(),
                 ..Sample::default()
             },
@@ -99,24 +99,6 @@ impl Node {
 fn pod(number: u8) -> Ipv4Addr {
     let [a, b, c] = OWN_BLOCK;
     Ipv4Addr::new(a, b, c, number + 1)
-}
-
-/// The rule of every node.
-fn main_table() -> Rule {
-    Rule {
-        priority: 32766,
-        source: None,
-        destination: None,
-        input_interface: None,
-        output_interface: None,
-        mark: 0,
-        mark_mask: 0,
-        tos: 0,
-        invert: false,
-        suppress_prefix_length: None,
-        unsupported: Vec::new(),
-        action: RuleAction::LookUp(254),
-    }
 }
 
 fn route(destination: &str, kind: RouteKind, gateway: Option<Ipv4Addr>, link: u32) -> Route {

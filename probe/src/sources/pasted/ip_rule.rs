@@ -34,33 +34,8 @@ pub fn read(lines: &[String]) -> (Vec<Rule>, Vec<Unreadable>) {
     (rules, unreadable)
 }
 
-/// A rule that looks a table up for every packet.
-pub(super) fn for_all(priority: u32, table: u32) -> Rule {
-    Rule {
-        priority,
-        source: None,
-        destination: None,
-        input_interface: None,
-        output_interface: None,
-        mark: 0,
-        mark_mask: 0,
-        tos: 0,
-        invert: false,
-        suppress_prefix_length: None,
-        unsupported: Vec::new(),
-        action: RuleAction::Nop,
-    }
-    .with(RuleAction::LookUp(table))
-}
-
-impl Rule {
-    fn with(self, action: RuleAction) -> Self {
-        Self { action, ..self }
-    }
-}
-
 fn rule(priority: u32, text: &str) -> Result<Rule, &'static str> {
-    let mut rule = for_all(priority, 0).with(RuleAction::Nop);
+    let mut rule = Rule { action: RuleAction::Nop, ..Rule::for_all(priority, 0) };
     let mut words = text.split_whitespace();
     while let Some(word) = words.next() {
         match word {

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 
 use super::{
     devices::Devices,
-    ip_rule,
     looks::Look,
     missing::{self, shows_protocols},
     readings::{Daemon, Reading, RouteRow, Unreadable},
@@ -69,7 +68,7 @@ pub fn sample(look: &Look) -> Sample {
     sample.neighbours = neighbours(look, &mut devices);
     enter_facts(look, &mut sample);
     if sample.rules.is_empty() {
-        sample.rules = FIRST_RULES.map(|(priority, table)| ip_rule::for_all(priority, table)).to_vec();
+        sample.rules = FIRST_RULES.map(|(priority, table)| Rule::for_all(priority, table)).to_vec();
     }
     sample.addresses = devices.addresses();
     enter_sources(&mut sample);
