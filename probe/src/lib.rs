@@ -13,6 +13,7 @@ pub mod exit;
 pub mod kernel;
 pub mod model;
 pub mod observation;
+pub mod plan;
 pub mod probing;
 pub mod readiness;
 pub mod reading;
