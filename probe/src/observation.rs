@@ -48,6 +48,9 @@ impl fmt::Display for Traffic {
     }
 }
 
+/// What an observation without sight of drops says not to have seen.
+pub const DROPS: &str = "drops and their reasons";
+
 /// Probes from which a rate of loss is measured.
 pub const ENOUGH_FOR_A_RATE: usize = 12;
 
@@ -254,6 +257,13 @@ pub struct Observation {
     /// Why followed packets may have passed a tap unseen. Where there is no reason, what was not seen was not there.
     #[serde(default)]
     pub missed: Vec<String>,
+}
+
+impl Observation {
+    /// Whether what was dropped, on this node or inside its pods, would have been seen.
+    pub fn sees_drops(&self) -> bool {
+        self.limits.iter().all(|(what, _)| what != DROPS)
+    }
 }
 
 /// One echo request to another node, or to its end of the tunnel.

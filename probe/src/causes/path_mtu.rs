@@ -18,7 +18,7 @@ use super::{
 use crate::{
     model::routing::{Decision, look_up},
     observation::{DropSighting, ProbeOutcome, Series},
-    report::document::{Direction, EvidenceSource, Finding, Place, Point, Stage, SubjectKind},
+    report::document::{Direction, EvidenceSource, Finding, NotSeen, Place, Point, Stage, SubjectKind},
     sample::Link,
 };
 
@@ -46,7 +46,7 @@ pub fn black_hole(case: &Case<'_>) -> Option<Located> {
         .filter(|probe| probe.size.is_some_and(|size| size >= cut.lost))
         .map(|probe| probe.sequence)
         .collect();
-    let (place, drop) = lost_at(&sizes, &lost);
+    let (place, drop) = lost_at(&sizes, &lost, cut.lost);
     let node = place.node.clone();
     let mut found = finding(
         Cause::MtuBlackHole,
@@ -89,7 +89,7 @@ pub fn black_hole(case: &Case<'_>) -> Option<Located> {
 /// Where sizes part in two, if they do and if it is to be blamed on anything.
 fn cut<'a>(outcomes: impl Iterator<Item = &'a ProbeOutcome>) -> Option<Cut> {
     let mut by_size: BTreeMap<u16, Vec<&ProbeOutcome>> = BTreeMap::new();
-    for probe in outcomes.filter(|probe| probe.send_error.is_none()) {
+    for probe in outcomes.filter(|probe| probe.send_error.is_none() && !probe.undecided) {
         by_size.entry(probe.size?).or_default().push(probe);
     }
     let any_answered = |probes: &[&ProbeOutcome]| probes.iter().any(|probe| probe.round_trip_us.is_some());
@@ -109,21 +109,48 @@ fn cut<'a>(outcomes: impl Iterator<Item = &'a ProbeOutcome>) -> Option<Cut> {
     (lost > passed && times > 1 && losses >= LOSSES && !once_lost_below).then_some(Cut { passed, lost, told })
 }
 
+/// What to say where large packets were lost without a word, and too few of them for more.
+pub fn undecided(case: &Case<'_>) -> Option<NotSeen> {
+    let sizes = case.of(Series::Sizes)?;
+    let passed =
+        sizes.probes().filter(|probe| probe.round_trip_us.is_some()).filter_map(|probe| probe.size).max();
+    let silent = |probe: &&ProbeOutcome| {
+        probe.size > passed
+            && probe.round_trip_us.is_none()
+            && probe.told_mtu.is_none()
+            && probe.send_error.is_none()
+    };
+    let was_told = sizes.probes().any(|probe| probe.told_mtu.is_some());
+    let lost: Vec<u16> = sizes.probes().filter(silent).filter_map(|probe| probe.size).collect();
+    let smallest = lost.iter().min().filter(|_| !was_told)?;
+    let again = if sizes.probes().any(|probe| probe.undecided) { "; --timeout 20s asks again" } else { "" };
+    Some(NotSeen {
+        what: "whether large packets pass".to_owned(),
+        why: format!(
+            "{} of {smallest} bytes and more were not answered, too few to blame their size{again}",
+            lost.len()
+        ),
+    })
+}
+
 /// Where the large ones ended.
-fn lost_at<'a>(sizes: &Case<'a>, lost: &BTreeSet<u16>) -> (Place, Option<&'a DropSighting>) {
+fn lost_at<'a>(sizes: &Case<'a>, lost: &BTreeSet<u16>, smallest: u16) -> (Place, Option<&'a DropSighting>) {
     for direction in [Direction::Forward, Direction::Return] {
         if let Some(drop) = sizes.trail.drop_here(direction) {
             return (dropped_at(sizes, direction, drop), Some(drop));
         }
         let Some(missing) = first_missing(sizes, direction, lost) else { continue };
-        let stage = match missing {
-            Point::FromPod => Stage::PodLink,
-            Point::ToTunnel | Point::ToPod | Point::Bare => Stage::Routing,
-            Point::ToWire => Stage::Tunnel,
-            Point::FromTunnel => Stage::Decap,
+        let place = match missing {
+            Point::FromPod => sizes.place(direction, Stage::PodLink, None),
+            Point::ToTunnel | Point::ToPod | Point::Bare => {
+                let out = way_out(sizes, direction, 0);
+                at_device(sizes, direction, out.filter(|out| out.mtu < u32::from(smallest)))
+            }
+            Point::ToWire => sizes.place(direction, Stage::Tunnel, None),
+            Point::FromTunnel => sizes.place(direction, Stage::Decap, None),
             Point::FromWire => break,
         };
-        return (sizes.place(direction, stage, None), None);
+        return (place, None);
     }
     let node = sizes.model.tunnel_next_hop(sizes.target).or_else(|| sizes.model.bare_next_hop(sizes.target));
     let node = node.map_or_else(|| "the other node".to_owned(), |node| node.to_string());
@@ -131,15 +158,24 @@ fn lost_at<'a>(sizes: &Case<'a>, lost: &BTreeSet<u16>) -> (Place, Option<&'a Dro
 }
 
 fn dropped_at(sizes: &Case<'_>, direction: Direction, drop: &DropSighting) -> Place {
-    let flow = routing::flow(sizes, direction, drop.mark);
-    let out = flow.and_then(|flow| match look_up(sizes.model, &flow) {
-        Decision::Route { hops, .. } => sizes.link(hops.first()?.link?),
-        _ => None,
-    });
+    let out = way_out(sizes, direction, drop.mark);
     let device = match DropKind::of(drop) {
         DropKind::Device => drop.link.and_then(|link| sizes.link(link)).or(out),
         _ => out,
     };
+    at_device(sizes, direction, device)
+}
+
+/// The device by which packets of a direction leave the look-up.
+fn way_out<'a>(sizes: &Case<'a>, direction: Direction, mark: u32) -> Option<&'a Link> {
+    match look_up(sizes.model, &routing::flow(sizes, direction, mark)?) {
+        Decision::Route { hops, .. } => sizes.link(hops.first()?.link?),
+        _ => None,
+    }
+}
+
+/// At a device that is too small for them; around routing where none is known.
+fn at_device(sizes: &Case<'_>, direction: Direction, device: Option<&Link>) -> Place {
     let stage = match device.map(DeviceRole::of) {
         Some(DeviceRole::Pod) => Stage::PodLink,
         Some(DeviceRole::Tunnel) => Stage::Tunnel,

@@ -7,10 +7,10 @@ use super::{
     case::{Case, Located, finding},
     gateway,
     route_table::ownership,
-    routing::{drop_evidence, neighbour_state, route_words},
+    routing::{drop_device, drop_evidence, neighbour_state, route_words},
 };
 use crate::{
-    model::Model,
+    model::{Model, routing::Flow},
     observation::DropSighting,
     report::document::{Direction, EvidenceSource, Finding, Stage, SubjectKind},
     sample::{Link, PodInterface, Route},
@@ -21,11 +21,13 @@ use crate::{
 pub fn not_routed(
     case: &Case<'_>,
     direction: Direction,
-    address: Ipv4Addr,
+    flow: &Flow,
     blackhole: &Route,
     drop: Option<&DropSighting>,
 ) -> Located {
+    let address = flow.destination;
     let words = route_words(case.model, blackhole);
+    let place = || case.place(direction, Stage::Routing, drop_device(case, drop, flow));
     match candidate(case, address) {
         Some(Candidate { link, proof }) if !link.up => Located {
             finding: link_down(case.model, address, link, "is set down, so its route is gone")
@@ -39,7 +41,7 @@ pub fn not_routed(
                 .with(EvidenceSource::Link, proof)
                 .with(EvidenceSource::Route, format!("no /32 for {address}; {words} covers it"))
                 .with_all(drop_evidence(case, drop)),
-            place: case.place(direction, Stage::Routing, drop_device(case, drop)),
+            place: place(),
         },
         None => Located {
             finding: ownership::borrowed_address(case.model, blackhole, address)
@@ -48,14 +50,9 @@ pub fn not_routed(
                         .with(EvidenceSource::Route, format!("no /32 for {address}; {words} covers it"))
                 })
                 .with_all(drop_evidence(case, drop)),
-            place: case.place(direction, Stage::Routing, drop_device(case, drop)),
+            place: place(),
         },
     }
-}
-
-fn drop_device(case: &Case<'_>, drop: Option<&DropSighting>) -> Option<String> {
-    let link = drop.and_then(|drop| drop.link).or_else(|| case.sender.link())?;
-    Some(case.link_name(link))
 }
 
 /// A `cali*` that has, or could have, an address that no route leads to.
@@ -282,14 +279,25 @@ pub fn silent(
             format!("delivered to {}, which refused it inside the pod", device.name),
         )
         .with_all(drop_evidence(case, Some(drop))),
-        None => finding(
-            Cause::PodNoAnswer,
-            SubjectKind::Pod,
-            pod_words(case.model, address),
-            format!("delivered to {}, and the pod did not answer", device.name),
-        )
-        .with(EvidenceSource::Probe, format!("the probes left by {} and nothing came back", device.name)),
+        None => no_answer(case, device),
     };
     let finding = finding.confirm("kubectl", format!("kubectl get pods -A -o wide | grep -w {address}"));
     Located { finding, place: case.place(direction, Stage::Pod, Some(device.name.clone())) }
+}
+
+fn no_answer(case: &Case<'_>, device: &Link) -> Finding {
+    let found = finding(
+        Cause::PodNoAnswer,
+        SubjectKind::Pod,
+        pod_words(case.model, case.target),
+        format!("delivered to {}, and the pod did not answer", device.name),
+    )
+    .with(EvidenceSource::Probe, format!("the probes left by {} and nothing came back", device.name));
+    if case.observation.sees_drops() {
+        return found;
+    }
+    found.with(
+        EvidenceSource::Probe,
+        "a rule inside the pod that drops them would look the same: drops were not visible",
+    )
 }

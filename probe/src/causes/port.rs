@@ -4,21 +4,48 @@ use super::{
     Cause,
     case::{Case, Located, finding},
     pod::pod_words,
-    routing::sender_words,
+    routing::{self, sender_words},
     trail::IcmpError,
     verdict::Ending,
 };
 use crate::{
     observation::{PacketKind, Series, Traffic},
-    report::document::{Direction, EvidenceSource, Finding, Place, Stage, SubjectKind},
+    report::document::{Direction, EvidenceSource, Finding, Place, Point, Stage, SubjectKind},
 };
 
 /// Judges probes that were answered by a refusal, none of which was lost on this node.
 pub fn refused(case: &Case<'_>) -> Located {
     match case.trail.errors.iter().find(|error| error.from != case.target && error.icmp_type == 3) {
         Some(error) => rejected(case, *error),
-        None => refused_by_pod(case),
+        None => rejected_in_its_name(case).unwrap_or_else(|| refused_by_pod(case)),
     }
+}
+
+/// A refusal from a pod of this node, to which nothing was handed: only the node itself can have sent it.
+fn rejected_in_its_name(case: &Case<'_>) -> Option<Located> {
+    let pod = case.link(case.model.pod(case.target)?.link)?;
+    let arrival = case.link(routing::flow(case, Direction::Forward, 0)?.input_link?)?;
+    if case.trail.count(Direction::Forward, Point::ToPod) > 0 {
+        return None;
+    }
+    let words = pod_words(case.model, case.target);
+    let finding = finding(
+        Cause::NetfilterDrop,
+        SubjectKind::Address,
+        case.target.to_string(),
+        format!("a rule of {} rejects {} in the name of {words}", case.node, case.traffic),
+    )
+    .inferred()
+    .with(
+        EvidenceSource::Probe,
+        format!(
+            "they came in by {}, none left by {}, and a refusal came back all the same",
+            arrival.name, pod.name
+        ),
+    )
+    .confirm(&case.node, "iptables-save -c | grep -w REJECT; nft list ruleset | grep -w reject");
+    let place = case.place(Direction::Forward, Stage::Netfilter, Some(arrival.name.clone()));
+    Some(Located { finding, place })
 }
 
 /// The pod's own stack refused. Seen to come out of the pod it is proven; from another node a firewall's reset looks

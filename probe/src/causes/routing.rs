@@ -122,7 +122,7 @@ fn refusing_route(
     case.model.pool_of(destination)?;
     let own = case.model.own_block(destination);
     if route.kind == RouteKind::Blackhole && own.is_some_and(|block| block.destination == route.destination) {
-        return Some(pod::not_routed(case, direction, destination, route, drop));
+        return Some(pod::not_routed(case, direction, flow, route, drop));
     }
     let words = route_words(case.model, route);
     let kind = kind_word(route.kind);
@@ -285,7 +285,8 @@ pub fn drop_evidence(
     })
 }
 
-fn drop_device(case: &Case<'_>, drop: Option<&DropSighting>, flow: &Flow) -> Option<String> {
+/// Where the look-up met the packet: the device by which it came in.
+pub fn drop_device(case: &Case<'_>, drop: Option<&DropSighting>, flow: &Flow) -> Option<String> {
     drop.and_then(|drop| drop.link).or(flow.input_link).map(|index| case.link_name(index))
 }
 

@@ -66,10 +66,12 @@ fn answered(case: &Case<'_>) -> Judgement {
     if case.is_refused() {
         return conclude(case, refused(case), true);
     }
-    match path_mtu::black_hole(case).or_else(|| several_next_hops::partly_dead(case)) {
-        Some(located) => conclude(case, Ending::Located(located), false),
-        None => reachable(case),
+    if let Some(located) = path_mtu::black_hole(case).or_else(|| several_next_hops::partly_dead(case)) {
+        return conclude(case, Ending::Located(located), false);
     }
+    let mut judgement = reachable(case);
+    judgement.not_seen.extend(path_mtu::undecided(case));
+    judgement
 }
 
 /// Who refused: a rule here, a rule of the target's node, or the pod itself.
@@ -245,8 +247,12 @@ fn verdict_of(case: &Case<'_>, finding: &Finding, all_lost: bool) -> Verdict {
     match finding.cause {
         Cause::PodRefused if case.is_refused() => Verdict::Denied,
         Cause::PodRefused if all_lost && case.traffic != Traffic::Echo => Verdict::Denied,
-        // A pod's kernel answers every SYN, if only by a reset.
-        Cause::PodNoAnswer if all_lost && matches!(case.traffic, Traffic::Tcp(_)) => Verdict::BlackHole,
+        // A pod's kernel answers every SYN, if only by a reset, unless the pod's own rules deny it.
+        Cause::PodNoAnswer
+            if all_lost && matches!(case.traffic, Traffic::Tcp(_)) && case.observation.sees_drops() =>
+        {
+            Verdict::BlackHole
+        }
         Cause::PodNoAnswer | Cause::PodRefused if !lost_in_part => Verdict::Unknown,
         // One end alone cannot tell that from a loss on the other node.
         Cause::LostInUnderlay if !lost_in_part && finding.certainty == Certainty::Inferred => {

@@ -23,7 +23,7 @@ use super::{
     visibility::{NO_OFFSETS, Visibility},
 };
 use crate::{
-    observation::{Checksum, DropNamespace, DropSighting, FollowedEvent, PacketId, Sighting},
+    observation::{Checksum, DROPS, DropNamespace, DropSighting, FollowedEvent, PacketId, Sighting},
     probing::{
         marks::{Follow, Marks, ProbeNumber},
         packet::Headers,
@@ -78,7 +78,7 @@ impl Tracer {
                     limits.push(("drop reasons".to_owned(), "this kernel gives none".to_owned()));
                 }
             }
-            Err(error) => limits.push(("drops".to_owned(), format!("{error:#}"))),
+            Err(error) => limits.push((DROPS.to_owned(), format!("{error:#}"))),
         }
         let events =
             RingBuf::try_from(programs.take_map("TRACE_EVENTS").context("the map of events is missing")?)?;

@@ -1,7 +1,7 @@
 //! Sends probes and watches them until each is answered, dropped, or silent for as long as it could take.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
@@ -174,16 +174,12 @@ struct Probe {
     outcome: ProbeOutcome,
 }
 
-impl Probe {
-    /// When it is given up.
-    fn due(&self) -> Instant {
-        if self.away { self.moved + AWAY } else { self.sent + HELD_UP }
-    }
-}
-
 #[derive(Default)]
 struct Watch {
     probes: BTreeMap<ProbeNumber, Probe>,
+    /// Flows of echo requests of which one was answered. All of a flow go to one next hop, so no neighbour that is yet
+    /// to answer holds up the others.
+    passing: BTreeSet<u8>,
     observation: Observation,
     /// Packets beyond those that are kept.
     left_out: usize,
@@ -224,6 +220,9 @@ impl Watch {
                 probe.outcome.round_trip_us.get_or_insert(elapsed);
                 probe.outcome.refused = answer.what == Answered::Refused;
                 probe.ended = true;
+                if probe.outcome.source_port.is_none() {
+                    self.passing.insert(answer.number.flow);
+                }
             }
             Answered::Failed(error) => {
                 probe.outcome.failure = Some(format!("{error:?}"));
@@ -267,13 +266,22 @@ impl Watch {
         self.probes.get_mut(&ProbeNumber { flow, sequence })
     }
 
+    /// When a probe is given up.
+    fn due(&self, probe: &Probe) -> Instant {
+        if probe.away || self.passing.contains(&probe.outcome.flow) {
+            probe.moved + AWAY
+        } else {
+            probe.sent + HELD_UP
+        }
+    }
+
     /// How long to wait for the next change; `None` when nothing more can come.
     fn wait(&self, end: Instant) -> Option<Duration> {
         let now = Instant::now();
         self.probes
             .values()
             .filter(|probe| !probe.ended)
-            .map(|probe| probe.due().min(end))
+            .map(|probe| self.due(probe).min(end))
             .filter_map(|due| due.checked_duration_since(now))
             .filter(|wait| !wait.is_zero())
             .max()
@@ -288,11 +296,11 @@ impl Watch {
 
     fn finish(mut self, follower: &Follower) -> Observation {
         let now = Instant::now();
-        let outcome = |probe: Probe| {
-            let undecided = probe.outcome.round_trip_us.is_none() && !probe.ended && probe.due() > now;
-            ProbeOutcome { undecided, ..probe.outcome }
+        let outcome = |probe: &Probe| {
+            let undecided = probe.outcome.round_trip_us.is_none() && !probe.ended && self.due(probe) > now;
+            ProbeOutcome { undecided, ..probe.outcome.clone() }
         };
-        self.observation.probes = self.probes.into_values().map(outcome).collect();
+        self.observation.probes = self.probes.values().map(outcome).collect();
         self.observation.limits = follower.limits();
         self.observation.missed = follower.missed();
         if self.left_out > 0 {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     kernel::trace::{TraceRequest, Tracer},
-    observation::{FollowedEvent, Sighting},
+    observation::{DROPS, FollowedEvent, Sighting},
     sources::packet_socket,
 };
 
@@ -101,11 +101,7 @@ impl SocketTaps {
                 .context("cannot wait on a packet socket")?;
             readers.spawn(read_tap(socket, *link, request.follow.clone(), sender.clone()));
         }
-        Ok(Self {
-            events,
-            limits: vec![("drops and their reasons".to_owned(), why.to_owned())],
-            _readers: readers,
-        })
+        Ok(Self { events, limits: vec![(DROPS.to_owned(), why.to_owned())], _readers: readers })
     }
 
     async fn next(&mut self) -> anyhow::Result<FollowedEvent> {
