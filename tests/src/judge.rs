@@ -1,15 +1,27 @@
 //! Compares what caliprobe said with what a scenario expects.
 
+use std::process::Output;
+
 use serde_json::Value;
 
 use crate::scenario::{Expectation, expand};
 
 /// What a run of caliprobe left.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Said {
     pub exit: Option<i32>,
     pub stdout: String,
     pub stderr: String,
+}
+
+impl Said {
+    pub fn of(output: &Output) -> Self {
+        Self {
+            exit: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
 }
 
 /// Every difference, in words; none where all is as expected.

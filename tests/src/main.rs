@@ -6,6 +6,7 @@ mod counting;
 mod demo;
 mod judge;
 mod machine;
+mod monitoring;
 mod recording;
 mod remote;
 #[cfg(test)]
@@ -74,6 +75,9 @@ enum Task {
         /// A BIRD 1.6, for clusters whose nodes run one
         #[arg(long, value_name = "PATH")]
         bird: Option<PathBuf>,
+        /// The folder of prometheus and promtool, for scenarios in which the nodes are scraped
+        #[arg(long, value_name = "PATH")]
+        prometheus: Option<PathBuf>,
         /// The kernel series, which a scenario may be limited to
         #[arg(long)]
         kernel_label: String,
@@ -128,10 +132,10 @@ fn outcome(result: Result<ExitCode>) -> ExitCode {
 
 fn act(task: Task) -> Result<ExitCode> {
     match task {
-        Task::Run { caliprobe, bird, kernel_label, without_bpf, record, files } => {
+        Task::Run { caliprobe, bird, prometheus, kernel_label, without_bpf, record, files } => {
             let scenarios = Scenario::read_all(&files)?;
             prepare()?;
-            let lab = Lab { caliprobe, bird, kernel: kernel_label, without_bpf, record };
+            let lab = Lab { caliprobe, bird, prometheus, kernel: kernel_label, without_bpf, record };
             let tally = lab.run(&scenarios);
             Ok(ExitCode::from(u8::from(tally.failed > 0)))
         }

@@ -18,6 +18,7 @@ use crate::{
     counting,
     judge::{Said, differences, differences_of_less},
     machine::Machine,
+    monitoring,
     recording::Recording,
     scenario::{Scenario, expand},
     settings::Settings,
@@ -44,6 +45,8 @@ pub struct Lab {
     pub caliprobe: PathBuf,
     /// A BIRD 1.6, for clusters whose nodes run one.
     pub bird: Option<PathBuf>,
+    /// The folder of prometheus and promtool, for scenarios in which the nodes are scraped.
+    pub prometheus: Option<PathBuf>,
     /// The kernel series, which a scenario may be limited to.
     pub kernel: String,
     /// Whether `diagnose` is asked to do without eBPF.
@@ -138,13 +141,19 @@ fn one(scenario: &Scenario, lab: &Lab) -> Result<Outcome> {
     let start = Instant::now();
     if let Some(counting) = &scenario.count {
         let differences = counting::run(counting, &scenario.on, &cluster, &caliprobe)?;
-        let said = Said { exit: None, stdout: String::new(), stderr: String::new() };
-        return Ok(Outcome { differences, said, time: start.elapsed() });
+        return Ok(Outcome { differences, said: Said::default(), time: start.elapsed() });
     }
     if let Some(watching) = &scenario.watch {
         let differences = watching::run(watching, &scenario.on, &cluster, &caliprobe)?;
-        let said = Said { exit: None, stdout: String::new(), stderr: String::new() };
-        return Ok(Outcome { differences, said, time: start.elapsed() });
+        return Ok(Outcome { differences, said: Said::default(), time: start.elapsed() });
+    }
+    if let Some(monitoring) = &scenario.monitor {
+        let programs = lab
+            .prometheus
+            .as_deref()
+            .context("this scenario runs Prometheus, and none was given (--prometheus)")?;
+        let differences = monitoring::run(monitoring, &cluster, &caliprobe, programs)?;
+        return Ok(Outcome { differences, said: Said::default(), time: start.elapsed() });
     }
     let machine = cluster.machine(&scenario.on)?;
     let recording = Recording::of(scenario).filter(|_| lab.record);
@@ -154,7 +163,8 @@ fn one(scenario: &Scenario, lab: &Lab) -> Result<Outcome> {
         println!("{}", machine.run(|| recording.line())?);
     }
     let judge = if lab.without_bpf { differences_of_less } else { differences };
-    Ok(Outcome { differences: judge(&scenario.expect, &said), said, time })
+    let expect = scenario.expect_without_bpf.as_ref().filter(|_| lab.without_bpf).unwrap_or(&scenario.expect);
+    Ok(Outcome { differences: judge(expect, &said), said, time })
 }
 
 /// What starts caliprobe with the scenario's privileges.
@@ -187,10 +197,7 @@ fn ask(
     machine: &Machine,
     recording: Option<&Recording>,
 ) -> Result<Said> {
-    let path = caliprobe.display().to_string();
-    let mut command = Command::new("timeout");
-    command.arg(LONGEST).arg(caliprobe);
-    command.args(scenario.run.iter().map(|argument| expand(argument).replace("$CALIPROBE", &path)));
+    let mut command = call(caliprobe, &scenario.run);
     if lab.without_bpf && !scenario.run.iter().any(|argument| argument == "--no-bpf") {
         command.arg("--no-bpf");
     }
@@ -200,16 +207,21 @@ fn ask(
     if !scenario.expect.is_of_text() {
         command.args(["-o", "json"]);
     }
-    command.stdin(Stdio::null()).env("NO_COLOR", "1");
     if scenario.unprivileged {
         command.uid(UNPRIVILEGED).gid(UNPRIVILEGED);
     }
     let output = machine.run(|| command.output().context("cannot start caliprobe"))?;
-    Ok(Said {
-        exit: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    })
+    Ok(Said::of(&output))
+}
+
+/// caliprobe with these arguments, for no longer than it may take.
+pub fn call(caliprobe: &Path, arguments: &[String]) -> Command {
+    let path = caliprobe.display().to_string();
+    let mut command = Command::new("timeout");
+    command.arg(LONGEST).arg(caliprobe);
+    command.args(arguments.iter().map(|argument| expand(argument).replace("$CALIPROBE", &path)));
+    command.stdin(Stdio::null()).env("NO_COLOR", "1");
+    command
 }
 
 /// A shell with the cluster's names in its environment.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use crate::{
     cluster::topology::{self, Variant},
     counting::Counting,
+    monitoring::Monitoring,
     watching::Watching,
 };
 
@@ -59,10 +60,14 @@ pub struct Scenario {
     pub capabilities: Option<Vec<String>>,
     #[serde(default)]
     pub expect: Expectation,
+    /// What holds in its place where drops are not to be seen and another cause looks the same.
+    pub expect_without_bpf: Option<Expectation>,
     /// In place of `run` and `expect`: caliprobe runs while things happen.
     pub count: Option<Counting>,
     /// The same: the daemon runs while something breaks and is repaired.
     pub watch: Option<Watching>,
+    /// The same: the daemons of all nodes run, and Prometheus scrapes them.
+    pub monitor: Option<Monitoring>,
 }
 
 /// Where a scenario's fault meets the packets.
@@ -97,7 +102,7 @@ impl Commands {
 }
 
 /// Arguments as a list, or as one text with blanks between them.
-fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+pub fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     Ok(match Commands::deserialize(deserializer)? {
         Commands::One(text) => text.split_whitespace().map(str::to_owned).collect(),
         Commands::Several(words) => words,
@@ -172,8 +177,8 @@ impl Scenario {
             scenario.on
         );
         ensure!(scenario.fault.is_none() || scenario.expect.cause.is_some(), "`fault` without a cause");
-        if scenario.count.is_some() || scenario.watch.is_some() {
-            ensure!(scenario.run.is_empty(), "either `run` or `count` or `watch`");
+        if scenario.count.is_some() || scenario.watch.is_some() || scenario.monitor.is_some() {
+            ensure!(scenario.run.is_empty(), "either `run` or `count`, `watch` or `monitor`");
             return Ok(scenario);
         }
         ensure!(!scenario.run.is_empty(), "`run` is empty");

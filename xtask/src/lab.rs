@@ -11,6 +11,7 @@ use crate::{
     cache::Cache,
     guest::Guest,
     kernels::{self, Kernel, Selection, Series},
+    prometheus,
     recordings::Recordings,
     results::{self, Reading},
     scenarios, table,
@@ -52,7 +53,7 @@ pub fn run(arguments: &LabArguments) -> Result<ExitCode> {
         return list();
     }
     let cache = Cache::open()?;
-    let programs = Programs { binaries: Binaries::build()?, bird: bird::obtain(&cache)? };
+    let programs = Programs::with(Binaries::build()?, &cache)?;
     if arguments.shell {
         ensure!(series.len() == 1, "a shell is in one guest: name one kernel");
         let kernel = Kernel::obtain(&cache, series[0])?;
@@ -77,6 +78,14 @@ pub fn run(arguments: &LabArguments) -> Result<ExitCode> {
 pub struct Programs {
     pub binaries: Binaries,
     pub bird: PathBuf,
+    /// The folder of prometheus and promtool.
+    pub prometheus: PathBuf,
+}
+
+impl Programs {
+    pub fn with(binaries: Binaries, cache: &Cache) -> Result<Self> {
+        Ok(Self { binaries, bird: bird::obtain(cache)?, prometheus: prometheus::obtain(cache)? })
+    }
 }
 
 /// Scenario files, and what they are run with.
@@ -104,10 +113,11 @@ impl Scenarios<'_> {
     }
 
     fn command(self, kernel: &Kernel) -> Result<Vec<OsString>> {
-        let Programs { binaries, bird } = self.programs;
+        let Programs { binaries, bird, prometheus } = self.programs;
         let mut command: Vec<OsString> = vec![binaries.lab.clone().into(), "run".into()];
         command.extend(["--caliprobe".into(), binaries.caliprobe.clone().into()]);
         command.extend(["--bird".into(), bird.clone().into()]);
+        command.extend(["--prometheus".into(), prometheus.clone().into()]);
         command.extend(["--kernel-label".into(), kernel.series.name().into()]);
         if self.without_bpf {
             command.push("--without-bpf".into());

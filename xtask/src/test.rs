@@ -11,7 +11,6 @@ use clap::Args;
 
 use crate::{
     binaries::{Binaries, cargo},
-    bird,
     cache::Cache,
     command,
     counts::{Counting, Counts},
@@ -60,7 +59,7 @@ pub fn run(arguments: &TestArguments) -> Result<ExitCode> {
 }
 
 fn programs() -> Result<Programs> {
-    Ok(Programs { bird: bird::obtain(&Cache::open()?)?, binaries: Binaries::build_with_tests()? })
+    Programs::with(Binaries::build_with_tests()?, &Cache::open()?)
 }
 
 #[derive(Default)]
