@@ -1,7 +1,7 @@
 //! Sends probes and watches them until each is answered, dropped, or silent for as long as it could take.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
@@ -17,13 +17,15 @@ use super::{
     rounds,
 };
 use crate::observation::{
-    DropNamespace, FollowedEvent, Observation, PacketKind, ProbeOutcome, Series, Sighting,
+    DropNamespace, FollowedEvent, Observation, PacketId, PacketKind, ProbeOutcome, Series, Sighting,
 };
 
 /// How long a probe that left this node may stay unanswered.
 const AWAY: Duration = Duration::from_secs(1);
 /// How long a probe may be held up on this node: three ARP requests a second apart, and their end.
 const HELD_UP: Duration = Duration::from_millis(4200);
+/// A probe that leaves this node so late has waited for a neighbour's answer.
+const LATE: Duration = Duration::from_millis(300);
 /// Between two probes of one sender, so that none waits behind another in a neighbour's queue of a few packets.
 const SPACING: Duration = Duration::from_millis(2);
 /// How long nothing more may come before what is there counts as taken.
@@ -109,7 +111,15 @@ pub async fn send_and_follow<T>(
                 () = tokio::time::sleep(wait) => {}
             }
         }
-        round = lanes.iter().map(|lane| rounds::next(lane.series, &watch.outcomes(lane.flow()))).collect();
+        watch.take_what_is_there(follower, &mut answers, leaving).await?;
+        round = lanes
+            .iter()
+            .map(|lane| {
+                let mut again = watch.take_back(lane.flow());
+                again.extend(rounds::next(lane.series, &watch.outcomes(lane.flow())));
+                again
+            })
+            .collect();
         if Instant::now() >= end {
             break;
         }
@@ -122,15 +132,7 @@ pub async fn send_and_follow<T>(
             outcome = &mut at_last => break outcome,
         }
     };
-    // What is already there is taken: an answer may be read before the events of its own way, and the end of a
-    // reply behind its socket, which the kernel reports as a drop, before the answer.
-    loop {
-        tokio::select! {
-            event = follower.next() => watch.enter(event?, leaving),
-            Some(answer) = answers.next() => watch.answer(answer?),
-            () = tokio::time::sleep(LAST_LOOK) => break,
-        }
-    }
+    watch.take_what_is_there(follower, &mut answers, leaving).await?;
     Ok((watch.finish(follower), outcome))
 }
 
@@ -170,6 +172,8 @@ struct Probe {
     /// When it was last seen to do something.
     moved: Instant,
     away: bool,
+    /// Whether it left only once a neighbour had answered, and so at once with others.
+    held_up: bool,
     ended: bool,
     outcome: ProbeOutcome,
 }
@@ -177,10 +181,14 @@ struct Probe {
 #[derive(Default)]
 struct Watch {
     probes: BTreeMap<ProbeNumber, Probe>,
-    /// Flows of echo requests of which one was answered. All of a flow go to one next hop, so no neighbour that is yet
-    /// to answer holds up the others.
-    passing: BTreeSet<u8>,
+    /// Flows of echo requests of which one was answered, and when first. All of a flow go to one next hop, so what a
+    /// neighbour held up is away since then too.
+    passing: BTreeMap<u8, Instant>,
     observation: Observation,
+    /// Probes that were taken back.
+    taken_back: usize,
+    /// By flow.
+    next_sequences: BTreeMap<u8, u16>,
     /// Packets beyond those that are kept.
     left_out: usize,
 }
@@ -193,7 +201,7 @@ impl Watch {
     /// Sends the next probe of a lane, and returns where its answer will come if that is a socket of its own.
     fn send(&mut self, lane: &mut Lane, target: Ipv4Addr, size: Option<u16>) -> Option<Answers> {
         let flow = lane.flow();
-        let sequence = u16::try_from(self.outcomes(flow).len()).unwrap_or(u16::MAX);
+        let sequence = self.next_sequence(flow);
         let number = ProbeNumber { flow, sequence };
         let now = Instant::now();
         let mut outcome = ProbeOutcome { flow, sequence, size, ..ProbeOutcome::default() };
@@ -207,8 +215,26 @@ impl Watch {
         };
         outcome.send_error = answers.as_ref().err().map(|error| format!("{error:?}"));
         let ended = answers.is_err();
-        self.probes.insert(number, Probe { sent: now, moved: now, away: false, ended, outcome });
+        self.probes
+            .insert(number, Probe { sent: now, moved: now, away: false, held_up: false, ended, outcome });
         answers.ok().flatten()
+    }
+
+    /// An answer may be read before the events of its own way, and the end of a reply behind its socket, which the
+    /// kernel reports as a drop, before the answer.
+    async fn take_what_is_there(
+        &mut self,
+        follower: &mut Follower,
+        answers: &mut SelectAll<Answers>,
+        leaving: &impl Leaving,
+    ) -> anyhow::Result<()> {
+        loop {
+            tokio::select! {
+                event = follower.next() => self.enter(event?, leaving),
+                Some(answer) = answers.next() => self.answer(answer?),
+                () = tokio::time::sleep(LAST_LOOK) => return Ok(()),
+            }
+        }
     }
 
     fn answer(&mut self, answer: Answer) {
@@ -221,7 +247,7 @@ impl Watch {
                 probe.outcome.refused = answer.what == Answered::Refused;
                 probe.ended = true;
                 if probe.outcome.source_port.is_none() {
-                    self.passing.insert(answer.number.flow);
+                    self.passing.entry(answer.number.flow).or_insert(now);
                 }
             }
             Answered::Failed(error) => {
@@ -247,6 +273,7 @@ impl Watch {
                 {
                     probe.moved = Instant::now();
                     probe.away = leaving.leaves(&sighting);
+                    probe.held_up |= probe.away && probe.moved - probe.sent > LATE;
                 }
                 keep(&mut self.observation.sightings, sighting, &mut self.left_out);
             }
@@ -262,16 +289,49 @@ impl Watch {
         }
     }
 
+    /// Takes back what was held up, went off at once with others and is lost, where others of the flow were answered:
+    /// a node that tracks connections drops the second packet of a flow that comes with the first, before that is
+    /// confirmed (`__nf_conntrack_confirm`). Returns what is to be sent again in their place.
+    fn take_back(&mut self, flow: u8) -> Vec<Option<u16>> {
+        if !self.passing.contains_key(&flow) {
+            return Vec::new();
+        }
+        let in_vain = |probe: &Probe| {
+            let outcome = &probe.outcome;
+            probe.held_up && outcome.round_trip_us.is_none() && outcome.icmp_error.is_none()
+        };
+        let lost: Vec<ProbeNumber> = self
+            .probes
+            .iter()
+            .filter(|(number, probe)| number.flow == flow && in_vain(probe))
+            .map(|(number, _)| *number)
+            .collect();
+        let is_of_them =
+            |packet: PacketId| lost.contains(&ProbeNumber { flow: packet.flow, sequence: packet.sequence });
+        self.observation.sightings.retain(|sighting| !is_of_them(sighting.packet));
+        self.observation.drops.retain(|drop| !is_of_them(drop.packet));
+        self.taken_back += lost.len();
+        lost.iter().filter_map(|number| self.probes.remove(number)).map(|probe| probe.outcome.size).collect()
+    }
+
+    /// No number is used again: an answer to what was taken back may still come.
+    fn next_sequence(&mut self, flow: u8) -> u16 {
+        let next = self.next_sequences.entry(flow).or_default();
+        let sequence = *next;
+        *next = next.saturating_add(1);
+        sequence
+    }
+
     fn probe_of(&mut self, flow: u8, sequence: u16) -> Option<&mut Probe> {
         self.probes.get_mut(&ProbeNumber { flow, sequence })
     }
 
     /// When a probe is given up.
     fn due(&self, probe: &Probe) -> Instant {
-        if probe.away || self.passing.contains(&probe.outcome.flow) {
-            probe.moved + AWAY
-        } else {
-            probe.sent + HELD_UP
+        match self.passing.get(&probe.outcome.flow) {
+            Some(passing) => probe.moved.max(*passing) + AWAY,
+            None if probe.away => probe.moved + AWAY,
+            None => probe.sent + HELD_UP,
         }
     }
 
@@ -303,6 +363,13 @@ impl Watch {
         self.observation.probes = self.probes.values().map(outcome).collect();
         self.observation.limits = follower.limits();
         self.observation.missed = follower.missed();
+        if self.taken_back > 0 {
+            let why = format!(
+                "{} that waited for a neighbour and left at once with others were lost, and sent again",
+                self.taken_back
+            );
+            self.observation.limits.push(("every probe".to_owned(), why));
+        }
         if self.left_out > 0 {
             let why = format!("{} more than {MOST_KEPT} packets were not kept", self.left_out);
             self.observation.limits.push(("every packet".to_owned(), why.clone()));
