@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: what each kernel program costs on this machine's kernel, and what it costs to answer a scraper.
+//! `cargo xtask bench`: what each kernel program costs on this machine's kernel, what it costs to answer a scraper, and
+//! what the daemon takes on a large node.
 
 use std::process::ExitCode;
 
@@ -11,12 +12,19 @@ use crate::{
 
 pub fn run() -> Result<ExitCode> {
     setup::ensure(&[])?;
-    let mut build = cargo();
-    build.args(["bench", "--package", "caliprobe", "--features", "bench", "--bench", "programs", "--no-run"]);
-    let program = binaries::built(&mut build, "programs")?;
-    let mut bench = command::as_root(&program);
-    let status = bench.status().with_context(|| format!("cannot start {}", command::line(&bench)))?;
+    let programs = run_as_root("programs", &["--features", "bench"])?;
     println!();
     command::run(cargo().args(["bench", "--quiet", "--package", "caliprobe", "--bench", "pages"]))?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    println!();
+    let daemon = run_as_root("daemon", &[])?;
+    Ok(if programs && daemon { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether it could measure.
+fn run_as_root(name: &str, features: &[&str]) -> Result<bool> {
+    let mut build = cargo();
+    build.args(["bench", "--package", "caliprobe", "--bench", name, "--no-run"]).args(features);
+    let mut bench = command::as_root(&binaries::built(&mut build, name)?);
+    let status = bench.status().with_context(|| format!("cannot start {}", command::line(&bench)))?;
+    Ok(status.success())
 }

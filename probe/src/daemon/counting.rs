@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use probe_common::ledger::{DROP_ENTRIES, LINK_ENTRIES};
 use tokio::time::{Instant, timeout};
 
+use super::memory;
 use crate::{
     kernel::{
         attachments::{Attachments, Device, Means, Outcome, devices},
@@ -32,7 +33,7 @@ use crate::{
 };
 
 /// How long a burst of changes is awaited before the node is read again.
-const BURST: Duration = Duration::from_millis(20);
+const BURST: Duration = Duration::from_millis(10);
 
 /// What is counted, and where.
 #[derive(Clone, Debug)]
@@ -100,6 +101,7 @@ impl Counting {
             sample,
         };
         counting.follow()?;
+        memory::give_back();
         Ok(counting)
     }
 
@@ -135,7 +137,9 @@ impl Counting {
     pub(super) async fn read_everything(&mut self) -> anyhow::Result<()> {
         self.sample =
             sources::gather(&self.scope.sources).await.context("cannot read this node's network state")?;
-        self.follow()
+        self.follow()?;
+        memory::give_back();
+        Ok(())
     }
 
     /// Brings tables and attachments in line with the node as it is now. `tunl0`, the wires and, where that is

@@ -5,6 +5,7 @@ mod counting;
 mod explaining;
 pub mod journal;
 mod look;
+mod memory;
 mod publication;
 mod service_manager;
 mod sessions;
