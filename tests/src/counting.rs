@@ -3,7 +3,8 @@
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::process::CommandExt as _,
+    io::{Read as _, Write as _},
+    os::unix::{net::UnixStream, process::CommandExt as _},
     path::Path,
     process::{Child, Command, Stdio},
     thread,
@@ -30,6 +31,8 @@ const DEADLINE: Duration = Duration::from_mins(1);
 const STEP: &str = "60";
 /// What caliprobe says on its node beside the ledger.
 const LOG: &str = "/run/caliprobe.log";
+/// Where it is asked.
+const API: &str = "/run/caliprobe/api.sock";
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// How our programs' names begin.
@@ -52,6 +55,9 @@ pub struct Counting {
     /// What the ledger must say that it could not count.
     #[serde(default)]
     pub limits: Vec<String>,
+    /// Whether the kernel must have lost notifications.
+    #[serde(default)]
+    pub overruns: bool,
     /// Pod interfaces for which the law holds: every packet has an outcome.
     #[serde(default)]
     pub law: Vec<String>,
@@ -61,7 +67,7 @@ impl Counting {
     /// Nothing but caliprobe with these arguments.
     pub(crate) fn of(arguments: Vec<String>) -> Self {
         let (steps, end, expect) = (Vec::new(), End::Terminate, BTreeMap::new());
-        Self { arguments, steps, end, expect, limits: Vec::new(), law: Vec::new() }
+        Self { arguments, steps, end, expect, limits: Vec::new(), overruns: false, law: Vec::new() }
     }
 }
 
@@ -75,6 +81,8 @@ fn usual_arguments() -> Vec<String> {
 pub struct Step {
     pub on: String,
     pub run: String,
+    /// A device of that node, which is awaited until the daemon there counts at it.
+    pub covered: Option<String>,
 }
 
 /// How caliprobe ends.
@@ -102,6 +110,8 @@ pub fn run(counting: &Counting, on: &str, cluster: &Cluster, caliprobe: &Path) -
     for step in &counting.steps {
         take(step, cluster, caliprobe)?;
     }
+    let overruns =
+        if counting.overruns { node.run(local_state)?["health"]["overruns"].as_u64() } else { None };
     let output = running.end(counting.end)?;
     if counting.end == End::KillNamespace {
         let mut detach = Command::new(caliprobe);
@@ -110,6 +120,9 @@ pub fn run(counting: &Counting, on: &str, cluster: &Cluster, caliprobe: &Path) -
         ensure!(output.status.success(), "detach: {}", String::from_utf8_lossy(&output.stderr));
     }
     let mut differences = before.differences_after(node)?;
+    if counting.overruns && overruns.is_none_or(|overruns| overruns == 0) {
+        differences.push(format!("notifications to be lost, not {overruns:?}"));
+    }
     if counting.end == End::Terminate {
         let last = output.lines().last().context("caliprobe printed no ledger")?;
         let reading: Value = serde_json::from_str(last).context("the ledger is no JSON")?;
@@ -134,7 +147,31 @@ pub(crate) fn take(step: &Step, cluster: &Cluster, caliprobe: &Path) -> Result<(
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    Ok(())
+    match &step.covered {
+        Some(device) => wait_until_covered(&expand(device), cluster.machine(&step.on)?),
+        None => Ok(()),
+    }
+}
+
+/// By the index that the device has now: another one of its name may have been there before.
+fn wait_until_covered(device: &str, node: &Machine) -> Result<()> {
+    let index = node.run(|| Ok(nix::net::if_::if_nametoindex(device)?))?;
+    wait(|| {
+        let state = node.run(local_state)?;
+        let links = state.pointer("/reading/links").and_then(Value::as_array).context("no links")?;
+        Ok(links.iter().any(|link| link["link"] == index && link["covered-since"].is_string()))
+    })
+    .with_context(|| format!("{device} is not covered"))
+}
+
+/// What the daemon of the calling thread's machine answers at its local API.
+fn local_state() -> Result<Value> {
+    let mut stream = UnixStream::connect(API)?;
+    stream.write_all(b"GET /v1/state HTTP/1.1\r\nHost: caliprobe\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (_, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+    serde_json::from_str(body).context("the state is no JSON")
 }
 
 /// caliprobe while it runs. Killed when dropped.
@@ -164,7 +201,7 @@ impl Running {
         let mut stdout = child.stdout.take().context("no standard output")?;
         let output = thread::spawn(move || {
             let mut text = String::new();
-            let _ = std::io::Read::read_to_string(&mut stdout, &mut text);
+            let _ = stdout.read_to_string(&mut text);
             text
         });
         Ok(Self { child: Some(child), output: Some(output) })
