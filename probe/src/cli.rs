@@ -73,6 +73,11 @@ Examples:
   caliprobe verify before.json
   caliprobe verify before.json after.json -o json";
 
+const CLEANUP_PLAN_EXAMPLES: &str = "\
+Examples:
+  caliprobe cleanup plan
+  caliprobe cleanup plan -o json > plan.json";
+
 const EVENTS_EXAMPLES: &str = "\
 Examples:
   caliprobe events --since 2h
@@ -168,6 +173,9 @@ pub enum Command {
     Snapshot(SnapshotCommand),
     /// Before and after: is everything that was reached still reached, and what changed?
     Verify(VerifyArgs),
+    /// Stale routes and devices: what they are, taking them away safely, putting them back.
+    #[command(subcommand)]
+    Cleanup(CleanupCommand),
     /// Remove what a killed caliprobe left on kernels without TCX, and show it.
     Detach(DetachArgs),
     /// Waits for the end of its owner and removes its filters; started by `run` itself.
@@ -389,6 +397,20 @@ pub struct VerifyArgs {
     pub before: PathBuf,
     /// A later one; without it, this node as it is now.
     pub after: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CleanupCommand {
+    /// Say what is stale, on what proof, and what would remove it; changes nothing. `-o json` prints the plan itself.
+    Plan(CleanupPlanArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = CLEANUP_PLAN_EXAMPLES)]
+pub struct CleanupPlanArgs {
+    /// Judge a snapshot instead of this node.
+    #[arg(long, value_name = "PATH")]
+    pub input: Option<PathBuf>,
 }
 
 /// What a person may name as the source or target of a diagnosis.

@@ -47,6 +47,7 @@ async fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Preflight => commands::preflight::run(&cli.global).await,
         Command::Snapshot(args) => commands::snapshot::run(args, &cli.global).await,
         Command::Verify(args) => commands::verify::run(args, &cli.global).await,
+        Command::Cleanup(command) => Box::pin(commands::cleanup::run(command, &cli.global)).await,
         Command::Routes(args) => commands::routes::run(args, &cli.global).await,
     }
 }

@@ -6,6 +6,7 @@ pub mod beyond;
 pub mod both_ends;
 pub mod case;
 pub mod checksum;
+pub mod cleanup;
 pub mod conflict;
 pub mod drop_kind;
 pub mod gateway;

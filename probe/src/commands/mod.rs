@@ -1,6 +1,7 @@
 //! One file per command: gather, judge, report, nothing else.
 
 pub mod check;
+pub mod cleanup;
 pub mod cluster;
 pub mod detach;
 pub mod diagnose;

@@ -9,6 +9,7 @@ mod datastore;
 mod host;
 mod netfilter;
 mod routing_daemon;
+mod surroundings;
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -24,6 +25,7 @@ pub use netfilter::{
     RuleTable, SetName, Side, Verdict,
 };
 pub use routing_daemon::{BgpSession, Bird, BirdRoute, PeerKind};
+pub use surroundings::{Lifeline, OwnedDevice, Owner, OwnerKind, Surroundings};
 
 /// The version of this format. Fields may be added without a new version.
 pub const FORMAT_VERSION: u32 = 1;
@@ -135,6 +137,9 @@ pub struct Sample {
     /// What the caller says that the datastore holds (`--facts`).
     #[serde(default)]
     pub datastore: Fact<Datastore>,
+    /// Whose devices are whose, and what must not be cut off; where something is to be taken away.
+    #[serde(default)]
+    pub surroundings: Fact<Surroundings>,
     /// Parts that this sample does not hold, and why: those lists are empty because nobody looked, not because
     /// nothing is there. A look at a live node holds every part.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

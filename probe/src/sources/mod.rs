@@ -31,6 +31,7 @@ pub mod raw_netlink;
 pub mod route_changes;
 pub mod saved;
 pub mod sets;
+pub mod surroundings;
 pub mod sysctl;
 pub mod traffic_control;
 

@@ -5,7 +5,7 @@ pub(super) mod blocks;
 mod bridges;
 mod destinations;
 mod encapsulation;
-mod leftovers;
+pub(super) mod leftovers;
 pub(super) mod next_hops;
 mod overlap;
 pub(super) mod ownership;
