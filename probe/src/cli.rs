@@ -25,7 +25,8 @@ Exit codes:
   0  fine, or the view ran
   1  a fault is proven: a black hole, a partial loss, a policy that denies
   2  it could not run or refused; nothing was changed
-  3  it ran and cannot say; what is missing and the next place to look are printed";
+  3  it ran and cannot say; what is missing and the next place to look are printed
+  4  a clean-up could not be put back as a whole; `cleanup undo` tries again";
 
 const DIAGNOSE_EXAMPLES: &str = "\
 Examples:
@@ -77,6 +78,12 @@ const CLEANUP_PLAN_EXAMPLES: &str = "\
 Examples:
   caliprobe cleanup plan
   caliprobe cleanup plan -o json > plan.json";
+
+const CLEANUP_APPLY_EXAMPLES: &str = "\
+Examples:
+  caliprobe cleanup apply plan.json --dry-run
+  caliprobe cleanup apply plan.json --yes
+  caliprobe cleanup apply plan.json --yes --confirm-within 120s; caliprobe cleanup confirm";
 
 const EVENTS_EXAMPLES: &str = "\
 Examples:
@@ -403,6 +410,15 @@ pub struct VerifyArgs {
 pub enum CleanupCommand {
     /// Say what is stale, on what proof, and what would remove it; changes nothing. `-o json` prints the plan itself.
     Plan(CleanupPlanArgs),
+    /// Carry a plan out; everything is put back where something gets worse.
+    Apply(CleanupApplyArgs),
+    /// Keep what `apply --confirm-within` did.
+    Confirm,
+    /// Put back what the last clean-up took away.
+    Undo,
+    /// Puts back what nobody confirms; started by `apply` itself.
+    #[command(hide = true)]
+    Guard,
 }
 
 #[derive(Debug, Args)]
@@ -411,6 +427,28 @@ pub struct CleanupPlanArgs {
     /// Judge a snapshot instead of this node.
     #[arg(long, value_name = "PATH")]
     pub input: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = CLEANUP_APPLY_EXAMPLES)]
+pub struct CleanupApplyArgs {
+    /// The plan; - for standard input.
+    pub plan: PathBuf,
+    /// Do not ask at the terminal.
+    #[arg(long)]
+    pub yes: bool,
+    /// Print the steps and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Take steps that cannot be undone too: a veth that is deleted is gone, with its other end.
+    #[arg(long)]
+    pub include_irreversible: bool,
+    /// How long the node is watched after each step.
+    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = configuration::interval)]
+    pub settle: Duration,
+    /// Put everything back after so long, unless `cleanup confirm` comes: for when the clean-up may cut the connection.
+    #[arg(long, value_name = "DURATION", value_parser = configuration::interval)]
+    pub confirm_within: Option<Duration>,
 }
 
 /// What a person may name as the source or target of a diagnosis.

@@ -12,6 +12,8 @@ pub enum Exit {
     Failed = 2,
     /// It ran and cannot say.
     CannotSay = 3,
+    /// A clean-up left a journal to undo.
+    JournalLeft = 4,
 }
 
 impl From<Exit> for ExitCode {

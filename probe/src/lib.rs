@@ -2,9 +2,10 @@
 //!
 //! Data flows one way: `sources` and `kernel` read the machine, a [`sample`] holds what they read, the
 //! [`model`] names it, [`causes`] judge it, the [`report`] says it, the [`screen`] shows it live.
-//! `probing` sends and follows probes.
+//! `probing` sends and follows probes. [`changing`] alone changes the node, by a plan and with a journal.
 
 pub mod causes;
+pub mod changing;
 pub mod cli;
 pub mod commands;
 pub mod daemon;

@@ -101,7 +101,7 @@ fn weight(exit: Exit) -> u8 {
         Exit::Fine => 0,
         Exit::CannotSay => 1,
         Exit::Proven => 2,
-        Exit::Failed => 3,
+        Exit::Failed | Exit::JournalLeft => 3,
     }
 }
 

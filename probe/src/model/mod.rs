@@ -35,7 +35,7 @@ const PROTOCOL_UNTOLD: u8 = 0;
 /// What a pod's own default route leads to, and a node answers ARP for.
 const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// `RT_TABLE_LOCAL`.
-const TABLE_LOCAL: u32 = 255;
+pub const TABLE_LOCAL: u32 = 255;
 
 /// `RTPROT_BIRD`, and the number that Felix writes into its own routes by default.
 pub fn is_calico_protocol(protocol: u8) -> bool {

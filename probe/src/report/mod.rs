@@ -2,6 +2,7 @@
 
 pub mod black_hole;
 pub mod check;
+pub mod cleaned;
 pub mod cleanup;
 pub mod cluster;
 pub mod document;

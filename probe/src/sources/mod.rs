@@ -4,6 +4,7 @@
 pub mod arp_claims;
 pub mod bird;
 mod calico_files;
+pub mod caller;
 pub mod changes;
 pub mod cni;
 mod cni_networks;

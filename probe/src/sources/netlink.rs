@@ -220,7 +220,8 @@ pub struct RouteQuery {
     pub tos: u8,
 }
 
-fn read_link(message: &LinkMessage) -> Link {
+/// One device.
+pub fn read_link(message: &LinkMessage) -> Link {
     let flags = message.header.flags;
     let mut link = Link {
         index: message.header.index,
@@ -302,7 +303,7 @@ fn read_address(message: &AddressMessage) -> Option<Address> {
 }
 
 /// One IPv4 route; `None` for other families.
-pub(super) fn read_route(message: &RouteMessage) -> Option<Route> {
+pub fn read_route(message: &RouteMessage) -> Option<Route> {
     let header = &message.header;
     if header.address_family != AddressFamily::Inet {
         return None;

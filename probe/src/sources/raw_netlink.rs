@@ -47,7 +47,7 @@ impl RawNetlink {
         let mut message = Vec::with_capacity(HEADER + payload.len());
         message.put_u32_ne(length);
         message.put_u16_ne(kind);
-        let acknowledge = if flags & DUMP == 0 { NLM_F_ACK } else { 0 };
+        let acknowledge = if flags & DUMP == DUMP { 0 } else { NLM_F_ACK };
         message.put_u16_ne(NLM_F_REQUEST | acknowledge | flags);
         message.put_u32_ne(1);
         message.put_u32_ne(0);

@@ -13,7 +13,7 @@ mod pods;
 mod routers;
 
 pub use bridges::idle as idle_bridges;
-pub use leftovers::unexplained as unexplained_pod_links;
+pub use leftovers::{is_leftover, unexplained as unexplained_pod_links};
 
 use super::gateway;
 use crate::{
