@@ -259,7 +259,7 @@ fn info(own: &[u8], option: Option<(u16, &[u8])>) -> Option<Vec<u8>> {
     Some(info)
 }
 
-/// Whether an option of a bridge (`IFLA_BR_*`, net/bridge/br_netlink.c) is one that is set: not one of its timers, nor
+/// Whether an option of a bridge (`IFLA_BR_*`, `net/bridge/br_netlink.c`) is one that is set: not one of its timers, nor
 /// what the spanning tree found.
 fn is_given_option(kind: u16) -> bool {
     matches!(kind, 1..=9 | 22..=39 | 41..=46 | 49)

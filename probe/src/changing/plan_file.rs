@@ -142,7 +142,7 @@ mod tests {
             ("", "EOF"),
             ("{}", "format_version"),
             (deep.as_str(), "invalid type"),
-            (&format!("{{\"format_version\":1,\"steps\":{deep}"), "recursion limit"),
+            (&format!("{{\"format_version\":1,\"steps\":{deep}"), "EOF"),
             (&newer, "make it anew"),
             (&edited, "unknown field"),
             (cut, "EOF"),

@@ -192,7 +192,7 @@ fn needed(
         let gateways = row.route.hops.iter().filter_map(|hop| hop.gateway);
         needed.extend(gateways.map(|gateway| (gateway, format!("the gateway of {}", row.route.destination))));
     }
-    let hosts = model.sample.sets.hosts.known().into_iter().flatten().map(|host| host.addr());
+    let hosts = model.sample.sets.hosts.known().into_iter().flatten().map(ipnet::Ipv4Net::addr);
     let nodes = hosts.filter(|address| !model.is_local(*address)).chain(model.peers());
     needed.extend(nodes.map(|node| (node, "node".to_owned())));
     needed.extend(model.default_gateway().map(|gateway| (gateway, "the default gateway".to_owned())));

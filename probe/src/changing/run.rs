@@ -376,7 +376,7 @@ impl<S: Surroundings> Run<'_, S> {
         };
         let surroundings = &mut *self.surroundings;
         let put_back = undo::put_back(&mut self.journal, &self.kernel, &words, &mut |boundary| {
-            surroundings.at(boundary)
+            surroundings.at(boundary);
         })?;
         let now = Instant::now();
         self.taken.iter_mut().for_each(|(_, back)| *back = Some(now));

@@ -13,7 +13,7 @@ pub fn read() -> Option<Ipv4Addr> {
         let folder = PathBuf::from(format!("/proc/{process}"));
         let environment = fs::read(folder.join("environ")).unwrap_or_default();
         if let Some(address) = connection(&environment) {
-            return address;
+            return Some(address);
         }
         process = parent(&fs::read_to_string(folder.join("stat")).ok()?)?;
     }
@@ -21,10 +21,10 @@ pub fn read() -> Option<Ipv4Addr> {
 }
 
 /// `SSH_CONNECTION` of an environment: the peer's address and port, then this machine's.
-fn connection(environment: &[u8]) -> Option<Option<Ipv4Addr>> {
+fn connection(environment: &[u8]) -> Option<Ipv4Addr> {
     let mut variables = environment.split(|byte| *byte == 0);
     let value = variables.find_map(|variable| variable.strip_prefix(VARIABLE.as_bytes()))?;
-    Some(std::str::from_utf8(value).ok().and_then(|value| value.split(' ').next()?.parse().ok()))
+    std::str::from_utf8(value).ok()?.split(' ').next()?.parse().ok()
 }
 
 /// The fourth field of `/proc/PID/stat`; the second, a name in parentheses, may hold anything.
@@ -42,8 +42,8 @@ mod tests {
     #[test]
     fn the_peer_of_a_connection_is_found() {
         let environment = b"HOME=/root\0SSH_CONNECTION=172.30.10.1 50000 172.30.10.188 22\0";
-        assert_eq!(connection(environment), Some(Some(Ipv4Addr::new(172, 30, 10, 1))));
-        assert_eq!(connection(b"SSH_CONNECTION=fe80::1 50000 fe80::2 22\0"), Some(None));
+        assert_eq!(connection(environment), Some(Ipv4Addr::new(172, 30, 10, 1)));
+        assert_eq!(connection(b"SSH_CONNECTION=fe80::1 50000 fe80::2 22\0"), None);
         assert_eq!(connection(b"HOME=/root\0"), None);
         assert_eq!(parent("77 (a) b) S 12 77 77 0"), Some(12));
         assert_eq!(parent("1 (init) S 0 1 1 0"), None);

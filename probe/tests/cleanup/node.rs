@@ -69,7 +69,9 @@ impl Node {
         let name = format!("cleanup-{}-{test}", std::process::id());
         ip(&format!("netns add {name}"));
         let node = Self { name, root: tempfile::tempdir().expect("a folder") };
-        NODE.iter().for_each(|line| drop(node.ip(line)));
+        for line in NODE {
+            node.ip(line);
+        }
         Some(node)
     }
 
