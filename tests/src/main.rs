@@ -4,6 +4,7 @@
 mod cluster;
 mod counting;
 mod demo;
+mod docker;
 mod judge;
 mod machine;
 mod monitoring;
@@ -104,6 +105,15 @@ enum Task {
     /// Runs what other machines send, on the machine of this process
     #[command(hide = true)]
     Listen,
+    /// Serves networks as Docker does, on the machine of this process
+    #[command(hide = true)]
+    Docker {
+        /// Accept connections and never answer
+        #[arg(long)]
+        silent: bool,
+        /// The bridges of its networks
+        bridges: Vec<String>,
+    },
     /// Runs a command on another machine of the lab, which must listen
     #[command(hide = true)]
     On {
@@ -145,6 +155,7 @@ fn act(task: Task) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Task::Listen => remote::listen().map(|()| ExitCode::SUCCESS),
+        Task::Docker { silent, bridges } => docker::run(&bridges, silent).map(|()| ExitCode::SUCCESS),
         Task::On { machine, command } => remote::run(&machine, &command),
         Task::Shell { bird } => {
             prepare()?;
