@@ -95,6 +95,8 @@ pub struct Model<'a> {
     pods: Vec<LocalPod<'a>>,
     own_blocks: Vec<&'a Route>,
     remote_blocks: Vec<RemoteBlock<'a>>,
+    /// Places of these by destination, to find those around an address without looking at every one.
+    remote_places: HashMap<Ipv4Net, Vec<usize>>,
     nodes: BTreeSet<Ipv4Addr>,
     wires: BTreeSet<u32>,
 }
@@ -110,6 +112,7 @@ impl<'a> Model<'a> {
             pods: Vec::new(),
             own_blocks: Vec::new(),
             remote_blocks: Vec::new(),
+            remote_places: HashMap::new(),
             nodes: BTreeSet::new(),
             wires: BTreeSet::new(),
         };
@@ -138,6 +141,7 @@ impl<'a> Model<'a> {
         if let Some(way) = self.way_to_remote_pods(route)
             && self.is_in_pool(route.destination)
         {
+            self.remote_places.entry(route.destination).or_default().push(self.remote_blocks.len());
             self.remote_blocks.push(RemoteBlock { route, tunnelled: way == Way::Tunnel });
         }
         if self.uses_tunnel(route) {
@@ -213,9 +217,8 @@ impl<'a> Model<'a> {
 
     /// The most specific pool that holds a whole network.
     pub fn pool_around(&self, network: Ipv4Net) -> Option<&Pool> {
-        let around = std::iter::successors(Some(network.trunc()), Ipv4Net::supernet);
-        let mut places = around.filter_map(|around| self.pool_places.get(&around));
-        places.next().and_then(|place| self.pools.get(*place))
+        let place = around(network).find_map(|around| self.pool_places.get(&around))?;
+        self.pools.get(*place)
     }
 
     /// This node's own block that holds an address: its blackhole route, as BIRD or Felix wrote it.
@@ -229,10 +232,15 @@ impl<'a> Model<'a> {
 
     /// The route to another node's pods that covers an address.
     pub fn remote_block(&self, address: Ipv4Addr) -> Option<RemoteBlock<'a>> {
-        let covering = self.remote_blocks.iter().filter(|block| block.route.destination.contains(&address));
-        covering
-            .copied()
-            .max_by_key(|block| (block.route.destination.prefix_len(), u32::MAX - block.route.metric))
+        let mut around = around(Ipv4Net::from(address));
+        let places = around.find_map(|network| self.remote_places.get(&network))?;
+        let blocks = places.iter().filter_map(|place| self.remote_blocks.get(*place));
+        blocks.copied().max_by_key(|block| u32::MAX - block.route.metric)
+    }
+
+    /// The smallest network of another node's pods, larger than a single address, that holds an address.
+    pub fn remote_network(&self, address: Ipv4Addr) -> Option<Ipv4Net> {
+        around(Ipv4Net::from(address)).skip(1).find(|network| self.remote_places.contains_key(network))
     }
 
     pub fn remote_blocks(&self) -> &[RemoteBlock<'a>] {
@@ -444,4 +452,9 @@ fn longest<'a>(routes: impl Iterator<Item = &'a Route>, address: Ipv4Addr) -> Op
     routes
         .filter(|route| route.destination.contains(&address))
         .max_by_key(|route| route.destination.prefix_len())
+}
+
+/// A network and all that hold it, from the smallest to the largest.
+fn around(network: Ipv4Net) -> impl Iterator<Item = Ipv4Net> {
+    std::iter::successors(Some(network.trunc()), Ipv4Net::supernet)
 }

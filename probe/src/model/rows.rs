@@ -274,13 +274,8 @@ fn remote_role(model: &Model<'_>, route: &Route, way: Way) -> Role {
     }
     let address = route.destination.addr();
     let own = model.own_block(address).map(|block| block.destination);
-    let remote = || {
-        let blocks = model.remote_blocks().iter().map(|block| block.route.destination);
-        blocks
-            .filter(|block| block.prefix_len() < 32 && block.contains(&address))
-            .max_by_key(Ipv4Net::prefix_len)
-    };
-    Role::RemoteAddress { next_hops, way, borrowed_from: own.or_else(remote) }
+    let borrowed_from = own.or_else(|| model.remote_network(address));
+    Role::RemoteAddress { next_hops, way, borrowed_from }
 }
 
 fn is_overlay(link: &Link) -> bool {
