@@ -174,6 +174,10 @@ fn hops(mut rest: &[u8], device: &impl Fn(u32) -> Option<u32>) -> Option<Vec<u8>
     Some(hops)
 }
 
+fn is_own(hardware_address: &[u8]) -> bool {
+    hardware_address.iter().any(|byte| *byte != 0)
+}
+
 /// The first hop, with its header, and what follows.
 fn split_hop(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let length = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
@@ -194,8 +198,10 @@ impl KeptLink {
         attribute(self.attributes(), IFLA_IFNAME).map(text).unwrap_or_default()
     }
 
+    /// `None` for a bridge that has none of its own: it takes that of a port, and zeros when the last one has left
+    /// (`br_stp_recalculate_bridge_id`), which cannot be given to it.
     pub fn hardware_address(&self) -> Option<&[u8]> {
-        attribute(self.attributes(), IFLA_ADDRESS)
+        attribute(self.attributes(), IFLA_ADDRESS).filter(|address| is_own(address))
     }
 
     pub fn kind(&self) -> Option<String> {
@@ -209,6 +215,7 @@ impl KeptLink {
         let mut request = vec![0; LINK_HEADER];
         for (kind, value) in attributes(self.attributes()) {
             match kind {
+                IFLA_ADDRESS if !is_own(value) => {}
                 IFLA_IFNAME | IFLA_ADDRESS | IFLA_MTU | IFLA_TXQLEN | IFLA_IFALIAS | IFLA_GROUP => {
                     put_attribute(&mut request, kind, value).ok()?;
                 }

@@ -290,7 +290,9 @@ fn put_bridge_back(kernel: &Kernel, kept: &KeptLink, on_it: &OnDevice) -> Result
         Ok(kernel.links()?.into_iter().find(|(_, link)| link.name == name))
     };
     if let Some((now, _)) = find()? {
-        if now.kind() != kept.kind() || now.hardware_address() != kept.hardware_address() {
+        let has_other_address =
+            kept.hardware_address().is_some_and(|address| now.hardware_address() != Some(address));
+        if now.kind() != kept.kind() || has_other_address {
             return Err(NotPutBack::Never(format!("another {name} is there now, and stays")));
         }
     } else {
