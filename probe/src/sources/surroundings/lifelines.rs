@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 
-use super::super::files::read_text;
+use super::super::{caller, files::read_text};
 use crate::sample::Lifeline;
 
 /// More than a node has sockets.
@@ -28,7 +28,7 @@ pub fn read(root: &Path) -> anyhow::Result<Vec<Lifeline>> {
     for address in api_servers(root) {
         addresses.insert(address, "the API server".to_owned());
     }
-    if let Some(peer) = ssh_peer() {
+    if let Some(peer) = caller::read() {
         addresses.entry(peer).or_insert_with(|| "the other end of this SSH session".to_owned());
     }
     for protocol in ["tcp", "tcp6", "udp", "udp6"] {
@@ -41,10 +41,6 @@ pub fn read(root: &Path) -> anyhow::Result<Vec<Lifeline>> {
     }
     let used = addresses.into_iter().filter(|(address, _)| !address.is_loopback());
     Ok(used.map(|(address, what)| Lifeline { address, what }).collect())
-}
-
-fn ssh_peer() -> Option<Ipv4Addr> {
-    std::env::var("SSH_CONNECTION").ok()?.split(' ').next()?.parse().ok()
 }
 
 fn sockets(path: &Path, is_tcp: bool, addresses: &mut BTreeMap<Ipv4Addr, String>) -> anyhow::Result<()> {
