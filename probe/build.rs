@@ -14,6 +14,9 @@ fn main() -> anyhow::Result<()> {
     let root_dir = root.to_str().context("the path of probe-ebpf is not UTF-8")?;
     let package = Package { name: "probe-ebpf", root_dir, ..Package::default() };
 
+    // `caliprobe version` tells it.
+    println!("cargo:rustc-env=CALIPROBE_TARGET={}", env::var("TARGET").context("TARGET is not set")?);
+
     let toolchain = tools::Toolchain::find()
         .context("no Rust toolchain has the source of `core` (rust-src): run `cargo xtask setup`")?;
     let linker = tools::linker().context("bpf-linker is missing: run `cargo xtask setup`")?;
@@ -24,6 +27,9 @@ fn main() -> anyhow::Result<()> {
         env::set_var("PATH", env::join_paths(tools::linker_folders())?);
         // The source of `core` is built with unstable flags, whichever channel the compiler is of.
         env::set_var("RUSTC_BOOTSTRAP", "1");
+        // The folders of this machine are not to be found in the programs: two builds have the same bytes.
+        env::set_var("CARGO_UNSTABLE_TRIM_PATHS", "true");
+        env::set_var("CARGO_PROFILE_RELEASE_TRIM_PATHS", "object");
         // All that the inner cargo says is shown as warnings.
         env::set_var("CARGO_TERM_QUIET", "true");
     }

@@ -20,7 +20,13 @@ use crate::{
     sources::{GatherOptions, prometheus::Prometheus},
 };
 
-const EXIT_CODES: &str = "\
+const EXAMPLES_AND_EXIT_CODES: &str = "\
+Examples:
+  caliprobe diagnose 10.200.153.70
+  caliprobe check
+  caliprobe peers --bad
+  caliprobe snapshot save before.json
+
 Exit codes:
   0  fine, or the view ran
   1  a fault is proven: a black hole, a partial loss, a policy that denies
@@ -90,9 +96,68 @@ Examples:
   caliprobe events --since 2h
   caliprobe events --cause block-route-missing -f -o json";
 
+const RUN_EXAMPLES: &str = "\
+Examples:
+  caliprobe run
+  caliprobe run --listen 0.0.0.0:10475
+  caliprobe run --print-config > /etc/caliprobe/caliprobe.toml";
+
+const WATCH_EXAMPLES: &str = "\
+Examples:
+  caliprobe watch
+  caliprobe watch --interval 5s";
+
+const PREFLIGHT_EXAMPLES: &str = "\
+Examples:
+  caliprobe preflight
+  caliprobe preflight --root /host -o json";
+
+const SNAPSHOT_EXAMPLES: &str = "\
+Examples:
+  caliprobe snapshot save before.json
+  caliprobe snapshot show before.json";
+
+const CLEANUP_EXAMPLES: &str = "\
+Examples:
+  caliprobe cleanup plan -o json > plan.json
+  caliprobe cleanup apply plan.json --confirm-within 120s
+  caliprobe cleanup confirm
+  caliprobe cleanup undo";
+
+const DETACH_EXAMPLES: &str = "\
+Examples:
+  caliprobe detach
+  caliprobe detach --keep-clsact -o json";
+
+const VERSION_EXAMPLES: &str = "\
+Examples:
+  caliprobe version
+  caliprobe version -o json";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  caliprobe completions bash > /usr/share/bash-completion/completions/caliprobe
+  caliprobe completions zsh > /usr/local/share/zsh/site-functions/_caliprobe
+  caliprobe completions fish > ~/.config/fish/completions/caliprobe.fish";
+
+const MANUAL_EXAMPLES: &str = "\
+Examples:
+  caliprobe manual /usr/local/share/man/man1
+  caliprobe manual /tmp/pages; man -l /tmp/pages/caliprobe-diagnose.1";
+
+/// The headings under which `--help` groups flags.
+mod heading {
+    pub const EVERYWHERE: &str = "Options of every command";
+    pub const PROBES: &str = "Probes";
+    pub const SIGHT: &str = "What is seen, and kept";
+    pub const COUNTING: &str = "Counting";
+    pub const SERVING: &str = "Serving";
+    pub const CARE: &str = "Care";
+}
+
 /// Shows precisely where pod traffic of a Calico IPIP node is black-holed, why, and what to type.
 #[derive(Debug, Parser)]
-#[command(name = "caliprobe", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+#[command(name = "caliprobe", version, after_help = EXAMPLES_AND_EXIT_CODES, disable_help_subcommand = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -101,6 +166,7 @@ pub struct Cli {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = heading::EVERYWHERE)]
 pub struct Global {
     /// How to print the result; logs go to stderr either way.
     #[arg(short, long, value_enum, default_value_t, global = true, env = "CALIPROBE_OUTPUT")]
@@ -168,6 +234,7 @@ pub enum Command {
     /// The route table: what each row is for, its traffic, and what is wrong with it.
     Routes(RoutesArgs),
     /// What this kernel and these privileges allow, what is lost by what they do not, and what to do.
+    #[command(after_help = PREFLIGHT_EXAMPLES)]
     Preflight,
     /// Count this node's pod traffic until SIGTERM or Ctrl-C; the ledger is printed then.
     Run(RunArgs),
@@ -176,25 +243,56 @@ pub enum Command {
     /// What happened, and when: black holes that the daemon saw open and close.
     Events(EventsArgs),
     /// Keep this node's state as it is now, to hold another against it.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = SNAPSHOT_EXAMPLES)]
     Snapshot(SnapshotCommand),
     /// Before and after: is everything that was reached still reached, and what changed?
     Verify(VerifyArgs),
     /// Stale routes and devices: what they are, taking them away safely, putting them back.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = CLEANUP_EXAMPLES)]
     Cleanup(CleanupCommand),
     /// Remove what a killed caliprobe left on kernels without TCX, and show it.
     Detach(DetachArgs),
+    /// Which caliprobe this is, and which versions of its documents it speaks.
+    #[command(after_help = VERSION_EXAMPLES)]
+    Version,
+    /// Print what a shell needs to complete the command line.
+    Completions(CompletionsArgs),
+    /// Write the manual pages into a folder.
+    Manual(ManualArgs),
     /// Waits for the end of its owner and removes its filters; started by `run` itself.
     #[command(hide = true)]
     Janitor(JanitorArgs),
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = COMPLETIONS_EXAMPLES)]
+pub struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = MANUAL_EXAMPLES)]
+pub struct ManualArgs {
+    /// The folder; it is made where it is not there.
+    pub folder: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = RUN_EXAMPLES)]
 #[expect(clippy::struct_excessive_bools, reason = "they are flags")]
 pub struct RunArgs {
     /// How often the ledger is read; with `-o json` each reading is a line. 1s without it.
-    #[arg(long, value_name = "DURATION", value_parser = configuration::interval, env = "CALIPROBE_INTERVAL")]
+    #[arg(long, value_name = "DURATION", value_parser = configuration::interval, env = "CALIPROBE_INTERVAL",
+        help_heading = heading::COUNTING)]
     pub interval: Option<Duration>,
     /// A configuration file; flags and environment win over it. /etc/caliprobe/caliprobe.toml is read where it is.
     #[arg(long, value_name = "FILE", env = "CALIPROBE_CONFIG")]
@@ -203,29 +301,30 @@ pub struct RunArgs {
     #[arg(long)]
     pub print_config: bool,
     /// Attach nothing to pod interfaces: tunl0 and the NICs alone are counted.
-    #[arg(long)]
+    #[arg(long, help_heading = heading::COUNTING)]
     pub no_pod_hooks: bool,
     /// Leave clsact queueing disciplines behind that caliprobe made, on kernels without TCX.
-    #[arg(long)]
+    #[arg(long, help_heading = heading::COUNTING)]
     pub keep_clsact: bool,
     /// Write the process id to this file once every device is covered.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = heading::SERVING)]
     pub ready_file: Option<PathBuf>,
     /// Where metrics and health are served, in plain HTTP; 127.0.0.1:10475 without it.
-    #[arg(long, value_name = "ADDRESS:PORT", env = "CALIPROBE_LISTEN")]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "CALIPROBE_LISTEN", help_heading = heading::SERVING)]
     pub listen: Option<SocketAddr>,
     /// Serve no metrics.
-    #[arg(long)]
+    #[arg(long, help_heading = heading::SERVING)]
     pub no_metrics: bool,
     /// Serve no local API.
-    #[arg(long)]
+    #[arg(long, help_heading = heading::SERVING)]
     pub no_api: bool,
     /// Where black holes that open and close are kept; /var/lib/caliprobe without it.
-    #[arg(long, value_name = "DIR", env = "CALIPROBE_EVENTS_DIR")]
+    #[arg(long, value_name = "DIR", env = "CALIPROBE_EVENTS_DIR", help_heading = heading::SERVING)]
     pub events_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = WATCH_EXAMPLES)]
 pub struct WatchArgs {
     /// How often the daemon is asked, or, where none runs, the ledger is read.
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = configuration::interval)]
@@ -250,6 +349,7 @@ pub struct EventsArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = DETACH_EXAMPLES)]
 pub struct DetachArgs {
     /// Leave empty clsact queueing disciplines.
     #[arg(long)]
@@ -275,29 +375,33 @@ pub struct DiagnoseArgs {
     #[arg(long, value_name = "SOURCE")]
     pub from: Option<String>,
     /// Send nothing: judge the traffic that is there. Source and target may then be on other nodes.
-    #[arg(long, requires = "from")]
+    #[arg(long, requires = "from", help_heading = heading::PROBES)]
     pub passive: bool,
     /// Probe this port instead of sending ICMP echo requests alone.
-    #[arg(long, value_name = "N", conflicts_with = "passive", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", conflicts_with = "passive", value_parser = clap::value_parser!(u16).range(1..),
+        help_heading = heading::PROBES)]
     pub port: Option<u16>,
     /// The protocol of the port.
-    #[arg(long, value_enum, default_value_t, requires = "port")]
+    #[arg(long, value_enum, default_value_t, requires = "port", help_heading = heading::PROBES)]
     pub protocol: Protocol,
     /// How many probes each source sends; more where some of them are lost.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100),
+        help_heading = heading::PROBES)]
     pub count: u16,
     /// The longest that it may take. An ARP time-out needs about 4 s.
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = configuration::interval)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = configuration::interval,
+        help_heading = heading::PROBES)]
     pub timeout: Duration,
     /// Ask the target's node too: a command that runs caliprobe there, such as 'ssh NODE caliprobe'. It is split into
     /// words as by a shell, gets the arguments of `observe`, and must pass its standard input on.
-    #[arg(long, value_name = "COMMAND", conflicts_with = "passive", value_parser = PeerCommand::parse)]
+    #[arg(long, value_name = "COMMAND", conflicts_with = "passive", value_parser = PeerCommand::parse,
+        help_heading = heading::SIGHT)]
     pub peer_exec: Option<PeerCommand>,
     /// Follow the probes without eBPF, by packet sockets alone; drop reasons are then not visible.
-    #[arg(long)]
+    #[arg(long, help_heading = heading::SIGHT)]
     pub no_bpf: bool,
     /// Write all that the verdict rests on to this file, for a bug report; it holds routes, addresses and pod names.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = heading::SIGHT)]
     pub record: Option<PathBuf>,
 }
 
@@ -438,16 +542,17 @@ pub struct CleanupApplyArgs {
     #[arg(long)]
     pub yes: bool,
     /// Print the steps and change nothing.
-    #[arg(long)]
+    #[arg(long, help_heading = heading::CARE)]
     pub dry_run: bool,
     /// Take steps that cannot be undone too: a veth that is deleted is gone, with its other end.
-    #[arg(long)]
+    #[arg(long, help_heading = heading::CARE)]
     pub include_irreversible: bool,
     /// How long the node is watched after each step.
-    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = configuration::interval)]
+    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = configuration::interval,
+        help_heading = heading::CARE)]
     pub settle: Duration,
     /// Put everything back after so long, unless `cleanup confirm` comes: for when the clean-up may cut the connection.
-    #[arg(long, value_name = "DURATION", value_parser = configuration::interval)]
+    #[arg(long, value_name = "DURATION", value_parser = configuration::interval, help_heading = heading::CARE)]
     pub confirm_within: Option<Duration>,
 }
 

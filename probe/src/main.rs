@@ -2,6 +2,8 @@
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
+    os::fd::AsFd as _,
+    panic,
     process::ExitCode,
 };
 
@@ -13,9 +15,11 @@ use caliprobe::{
     report,
 };
 use clap::Parser as _;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    tell_panics_in_a_line();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -27,7 +31,7 @@ fn main() -> ExitCode {
     };
     match runtime.block_on(dispatch(&cli)) {
         Ok(exit) => exit.into(),
-        Err(error) if is_broken_pipe(&error) => Exit::Fine.into(),
+        Err(error) if is_broken_pipe(&error) && nobody_reads() => Exit::Fine.into(),
         Err(error) => failed(cli.global.output, &format!("{error:#}")),
     }
 }
@@ -48,6 +52,9 @@ async fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Snapshot(args) => commands::snapshot::run(args, &cli.global).await,
         Command::Verify(args) => commands::verify::run(args, &cli.global).await,
         Command::Cleanup(command) => Box::pin(commands::cleanup::run(command, &cli.global)).await,
+        Command::Version => commands::version::run(&cli.global),
+        Command::Completions(args) => commands::completions::run(args),
+        Command::Manual(args) => commands::manual::run(args),
         Command::Routes(args) => commands::routes::run(args, &cli.global).await,
     }
 }
@@ -78,6 +85,31 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Whether whoever read standard output has gone, as `head` does. A pipe to another program may break, too.
+fn nobody_reads() -> bool {
+    let output = io::stdout();
+    let mut output = [PollFd::new(output.as_fd(), PollFlags::empty())];
+    // A pipe without a reader is in the state of an error.
+    poll(&mut output, PollTimeout::ZERO).is_ok()
+        && output[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR))
+}
+
+/// A panic is a fault of this program: a line that says where, and no stack trace but for who asked for it.
+fn tell_panics_in_a_line() {
+    if std::env::var_os("RUST_BACKTRACE").is_some_and(|wanted| wanted != "0") {
+        return;
+    }
+    panic::set_hook(Box::new(|panic| {
+        let what = panic.payload_as_str().unwrap_or("no reason is known");
+        let place = panic.location().map_or_else(String::new, |place| format!(" at {place}"));
+        let _ = writeln!(
+            io::stderr(),
+            "caliprobe: it failed by a mistake of its own{place}: {what}\n\
+             Please report this line, with what `caliprobe version` prints."
+        );
+    }));
 }
 
 /// What aya says of the memory limit before Linux 5.11 comes back as the error of whatever needs the memory.

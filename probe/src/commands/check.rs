@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
-use super::{look, several};
+use super::{look, progress::Progress, several};
 use crate::{
     causes::{
         Cause,
@@ -74,6 +74,10 @@ pub fn judge_saved(samples: &[Sample]) -> anyhow::Result<Vec<CheckDocument>> {
 
 /// This node's condition: of what a first look finds wrong, what a second one still does.
 async fn standing(args: &CheckArgs, global: &Global) -> anyhow::Result<CheckDocument> {
+    let _progress = match args.watch {
+        Some(length) => Progress::within("watching routes and addresses", length, global),
+        None => Progress::of("looking at this node", global),
+    };
     let mut first = look(global).await?;
     if let Some(duration) = args.watch {
         let (routes, claims) = tokio::join!(route_changes::watch(duration), arp_claims::watch(duration));

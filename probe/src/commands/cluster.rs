@@ -1,10 +1,11 @@
 //! `caliprobe cluster`: which nodes disagree on what was sent between them, and where are black holes?
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use anyhow::bail;
 use jiff::Timestamp;
 
+use super::{progress::Progress, standard_output};
 use crate::{
     cli::{ClusterArgs, Global, Output},
     exit::Exit,
@@ -14,9 +15,11 @@ use crate::{
 
 /// Asks Prometheus, and prints nodes and pairs, the worst first.
 pub async fn run(args: &ClusterArgs, global: &Global) -> anyhow::Result<Exit> {
+    let progress = Progress::of("asking Prometheus", global);
     let facts = gather(&args.prometheus).await?;
+    drop(progress);
     let document = ClusterDocument::new(&Timestamp::now().to_string(), &facts);
-    let mut out = io::stdout().lock();
+    let mut out = standard_output::lock();
     match global.output {
         Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?,
         Output::Text if global.quiet => writeln!(out, "{}", document.quiet())?,

@@ -5,7 +5,7 @@ mod far_end;
 mod kernel_routes;
 mod lanes;
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use anyhow::Context as _;
 use futures_util::future::join_all;
@@ -13,6 +13,8 @@ use futures_util::future::join_all;
 use super::{
     following::{self, look_closer, start_follower},
     look,
+    progress::Progress,
+    standard_output,
 };
 use crate::{
     causes::trail::DeviceRole,
@@ -46,6 +48,7 @@ pub async fn run(args: &DiagnoseArgs, global: &Global) -> anyhow::Result<Exit> {
         .transpose()
         .map_err(|error| anyhow::anyhow!("source {error}"))?;
     let options = global.sources();
+    let progress = waiting(args, global);
     let mut before = following::look(global).await?;
     let mut question = endpoints::resolve(&before, &target, from.as_ref(), args.passive)?;
     question.traffic = args.traffic();
@@ -87,12 +90,21 @@ pub async fn run(args: &DiagnoseArgs, global: &Global) -> anyhow::Result<Exit> {
     if let Some(path) = &args.record {
         look::record(&diagnosis, path)?;
     }
+    drop(progress);
     print(&documents, global)?;
     Ok(documents
         .iter()
         .map(|document| exit_of(document.verdict))
         .max_by_key(|exit| weight(*exit))
         .unwrap_or(Exit::CannotSay))
+}
+
+/// What it waits for.
+fn waiting(args: &DiagnoseArgs, global: &Global) -> Progress {
+    if args.passive {
+        return Progress::within("watching what passes", args.timeout, global);
+    }
+    Progress::of("following probes", global)
 }
 
 /// A proven fault outweighs what cannot be said.
@@ -182,7 +194,7 @@ async fn handshakes(question: &Question, before: &Sample, global: &Global) -> an
 }
 
 fn print(documents: &[Document], global: &Global) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = standard_output::lock();
     let Some((first, rest)) = documents.split_first() else { return Ok(()) };
     match global.output {
         Output::Json => {

@@ -1,6 +1,6 @@
 //! `caliprobe peers`: how does this node stand with each other one?
 
-use super::{look, several};
+use super::{look, progress::Progress, several};
 use crate::{
     causes::node::{self, Topic},
     cli::{Global, PeersArgs},
@@ -14,6 +14,7 @@ use crate::{
 
 /// Prints the peers. A view: what is wrong does not change its exit code.
 pub async fn run(args: &PeersArgs, global: &Global) -> anyhow::Result<Exit> {
+    let progress = Progress::of("asking about the other nodes", global);
     let samples = if let Some(path) = &args.input {
         look::saved(path, global)?
     } else {
@@ -32,6 +33,7 @@ pub async fn run(args: &PeersArgs, global: &Global) -> anyhow::Result<Exit> {
         }
         documents.push(document);
     }
+    drop(progress);
     several::print(&documents, global)?;
     Ok(Exit::Fine)
 }

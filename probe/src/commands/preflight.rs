@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 
+use super::progress::Progress;
 use crate::{
     cli::{Global, Output},
     exit::Exit,
@@ -22,10 +23,12 @@ use crate::{
 
 /// Tries everything and prints what came of it. It leaves nothing attached.
 pub async fn run(global: &Global) -> anyhow::Result<Exit> {
+    let progress = Progress::of("trying what this kernel allows", global);
     let options = global.sources();
     let sample = sources::gather(&options).await.context("cannot read this node's network state")?;
     let model = Model::new(&sample);
     let document = PreflightDocument::new(&model, assess_here(&model, &global.root));
+    drop(progress);
     let mut out = io::stdout().lock();
     match global.output {
         Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?,

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     look::{self, Look},
+    progress::Progress,
     several,
 };
 use crate::{
@@ -39,6 +40,7 @@ pub async fn run(args: &RoutesArgs, global: &Global) -> anyhow::Result<Exit> {
 
 /// The rows of this node, with those faults that a second look still finds.
 async fn standing(tables: Tables, global: &Global) -> anyhow::Result<RoutesDocument> {
+    let _progress = Progress::of("looking at this node", global);
     let first = Seen::look(global).await?;
     let faults = first.faults(tables);
     if faults.is_empty() {

@@ -1,9 +1,10 @@
 //! How commands print what they say of one node, or of each of several.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use serde::Serialize;
 
+use super::standard_output;
 use crate::{
     cli::{Global, Output},
     report::{check::CheckDocument, document::Header, peers::PeersDocument, routes::RoutesDocument},
@@ -21,7 +22,7 @@ pub trait Report: Serialize {
 /// Prints them. As JSON the first has the others within it, so that there is one document however many nodes there
 /// are; as text each stands under its node's name, in one line the first alone.
 pub fn print<R: Report>(reports: &[R], global: &Global) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = standard_output::lock();
     let Some((first, others)) = reports.split_first() else { return Ok(()) };
     match global.output {
         Output::Json => {

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::{check, look};
+use super::{check, look, progress::Progress};
 use crate::{
     cli::{Global, Output, SnapshotCommand},
     exit::Exit,
@@ -47,7 +47,9 @@ async fn save(file: &Path, global: &Global) -> anyhow::Result<()> {
         "{} is there already, and a snapshot of before must not be lost: name another file",
         file.display()
     );
+    let progress = Progress::of("looking at this node", global);
     let text = serde_json::to_vec(&check::look(global).await?)?;
+    drop(progress);
     if to_standard_output {
         io::stdout().lock().write_all(&text)?;
         return Ok(());

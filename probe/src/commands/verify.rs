@@ -1,10 +1,10 @@
 //! `caliprobe verify`: is everything that was reached before still reached, and what changed?
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use anyhow::ensure;
 
-use super::{check, snapshot};
+use super::{check, progress::Progress, snapshot, standard_output};
 use crate::{
     causes::before_after,
     cli::{Global, Output, VerifyArgs},
@@ -20,7 +20,7 @@ pub async fn run(args: &VerifyArgs, global: &Global) -> anyhow::Result<Exit> {
         Some(file) => compare(&before, &snapshot::one(file, global)?)?,
         None => now(&before, global).await?,
     };
-    let mut out = io::stdout().lock();
+    let mut out = standard_output::lock();
     match global.output {
         Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?,
         Output::Text if global.quiet => writeln!(out, "{}", document.quiet())?,
@@ -35,6 +35,7 @@ pub async fn run(args: &VerifyArgs, global: &Global) -> anyhow::Result<Exit> {
 
 /// This node as it is now. What is about to change is looked at once more.
 async fn now(before: &Sample, global: &Global) -> anyhow::Result<VerifyDocument> {
+    let _progress = Progress::of("looking at this node", global);
     let document = compare(before, &check::look(global).await?)?;
     if document.verdict == Outcome::Intact {
         return Ok(document);

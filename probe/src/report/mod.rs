@@ -18,3 +18,4 @@ pub mod snapshot;
 mod table;
 pub mod text;
 pub mod verify;
+pub mod version;

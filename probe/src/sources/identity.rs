@@ -22,6 +22,11 @@ pub fn read(root: &Path) -> anyhow::Result<NodeIdentity> {
     })
 }
 
+/// The release of the kernel that runs, as `uname -r` prints it.
+pub fn kernel() -> anyhow::Result<String> {
+    Ok(uname().context("uname failed")?.release().to_string_lossy().into_owned())
+}
+
 /// Calico's CNI plug-in and calico-node share this file (node/pkg/lifecycle/utils/utils.go).
 fn node_name(root: &Path) -> anyhow::Result<String> {
     let path = root.join("var/lib/calico/nodename");

@@ -5,16 +5,14 @@ mod confirm;
 mod plan;
 mod undo;
 
-use std::{
-    io::{self, Write as _},
-    path::PathBuf,
-};
+use std::{io::Write as _, path::PathBuf};
 
 use anyhow::ensure;
 
 use crate::{
     changing::{guard, journal},
     cli::{CleanupCommand, Global, Output},
+    commands::standard_output,
     exit::Exit,
     report::cleaned::{CleanedDocument, Result, State},
     sources::identity,
@@ -48,7 +46,7 @@ fn ensure_may_change() -> anyhow::Result<()> {
 }
 
 fn print(document: &CleanedDocument, global: &Global) -> anyhow::Result<Exit> {
-    let mut out = io::stdout().lock();
+    let mut out = standard_output::lock();
     match global.output {
         Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(document)?)?,
         Output::Text if global.quiet => writeln!(out, "{}", document.quiet())?,

@@ -10,7 +10,7 @@ use anyhow::ensure;
 use crate::{
     causes::cleanup,
     cli::{CleanupPlanArgs, Global, Output},
-    commands::{check, snapshot},
+    commands::{check, progress::Progress, snapshot},
     exit::Exit,
     model::Model,
     plan::Plan,
@@ -38,6 +38,7 @@ pub(super) async fn run(args: &CleanupPlanArgs, global: &Global) -> anyhow::Resu
 
 /// This node's plan. What looks stale is looked at twice: counters that rise meanwhile show that it is in use.
 async fn standing(global: &Global) -> anyhow::Result<Plan> {
+    let _progress = Progress::of("watching what looks unused", global);
     let first = look(global).await?;
     let model = Model::new(&first);
     ensure!(
