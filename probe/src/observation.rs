@@ -1,7 +1,7 @@
 //! What was sent, and where it was seen: the facts that `diagnose` adds to a sample. Serialisable, so that a
 //! diagnosis can be judged again from a file.
 
-use std::{fmt, net::Ipv4Addr};
+use std::{fmt, net::Ipv4Addr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -283,4 +283,49 @@ pub struct PeerEcho {
 pub enum FollowedEvent {
     Seen(Sighting),
     Dropped(DropSighting),
+}
+
+/// What began a connection to which nothing was answered yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Opening {
+    Tcp {
+        /// Source and destination, before any NAT.
+        ports: (u16, u16),
+    },
+    Echo {
+        identifier: u16,
+    },
+}
+
+/// A SYN or an echo request that has left this node and that nothing came back for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unanswered {
+    /// Who sent it.
+    pub sender: Ipv4Addr,
+    /// The addresses that it left with, whatever NAT made of them.
+    pub source: Ipv4Addr,
+    pub target: Ipv4Addr,
+    pub opening: Opening,
+    /// How long ago the last packet was sent, to a second.
+    pub last_sent: Duration,
+}
+
+impl Unanswered {
+    /// Whether it is the same connection.
+    pub fn is(&self, other: &Self) -> bool {
+        (self.sender, self.source, self.target, self.opening)
+            == (other.sender, other.source, other.target, other.opening)
+    }
+}
+
+/// What a peer answered that was silent: one echo request to the node itself, and one to its end of the tunnel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Greeting {
+    pub peer: Ipv4Addr,
+    /// Whether the node itself answered.
+    pub node: bool,
+    /// The address that was taken for its end of the tunnel, and whether it answered; `None` where none is known.
+    pub tunnel_end: Option<(Ipv4Addr, bool)>,
+    /// ICMP errors for one of them, or for any packet that was encapsulated for it: who sent it, its type and code.
+    pub errors: Vec<(Ipv4Addr, u8, u8)>,
 }

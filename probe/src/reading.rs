@@ -166,6 +166,15 @@ pub struct LastBare {
     pub link: u32,
 }
 
+/// What a device has received since it exists, by its own counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frames {
+    pub link: u32,
+    pub packets: u64,
+    /// Link-layer headers included.
+    pub bytes: u64,
+}
+
 impl LinkCounts {
     /// What came from the pod and has no outcome: delivered to the node itself, queued, or taken by others.
     /// Negative where an outcome was counted for packets that came in before the hook was there.

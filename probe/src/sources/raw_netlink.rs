@@ -43,6 +43,11 @@ impl RawNetlink {
 
     /// Sends one request and collects its answers. The kernel's own error keeps its number.
     pub fn request(&self, kind: u16, flags: u16, payload: &[u8]) -> io::Result<Vec<Message>> {
+        self.send(kind, flags, payload)?;
+        self.collect()
+    }
+
+    fn send(&self, kind: u16, flags: u16, payload: &[u8]) -> io::Result<()> {
         let length = u32::try_from(HEADER + payload.len()).map_err(io::Error::other)?;
         let mut message = Vec::with_capacity(HEADER + payload.len());
         message.put_u32_ne(length);
@@ -52,24 +57,45 @@ impl RawNetlink {
         message.put_u32_ne(1);
         message.put_u32_ne(0);
         message.put_slice(payload);
-        self.socket.send(&message, 0)?;
-        self.collect()
+        self.socket.send(&message, 0).map(drop)
+    }
+
+    /// Asks for a dump of any length, and hands out its messages as they come.
+    pub fn dump(&self, kind: u16, payload: &[u8], mut each: impl FnMut(&Message)) -> io::Result<()> {
+        self.send(kind, DUMP, payload)?;
+        let mut messages = Vec::new();
+        loop {
+            let (_, complete) = self.receive(&mut messages)?;
+            messages.drain(..).for_each(|message| each(&message));
+            if complete {
+                return Ok(());
+            }
+        }
     }
 
     fn collect(&self) -> io::Result<Vec<Message>> {
         let mut messages = Vec::new();
         let mut total = 0;
         loop {
-            let mut buffer = Vec::with_capacity(RECEIVE_BUFFER);
-            let length = self.socket.recv(&mut buffer, 0)?;
+            let (length, complete) = self.receive(&mut messages)?;
             total += length;
-            if length == 0 || total > LARGEST_DUMP {
+            if total > LARGEST_DUMP {
                 return Err(io::Error::other("the answer has no end"));
             }
-            if read_messages(&buffer, &mut messages)? {
+            if complete {
                 return Ok(messages);
             }
         }
+    }
+
+    /// Appends what comes next; how long it was, and whether the answer is complete.
+    fn receive(&self, messages: &mut Vec<Message>) -> io::Result<(usize, bool)> {
+        let mut buffer = Vec::with_capacity(RECEIVE_BUFFER);
+        let length = self.socket.recv(&mut buffer, 0)?;
+        if length == 0 {
+            return Err(io::Error::other("the answer has no end"));
+        }
+        Ok((length, read_messages(&buffer, messages)?))
     }
 }
 
