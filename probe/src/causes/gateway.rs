@@ -19,7 +19,8 @@ use crate::{
     sample::{Hop, Link, Part, Route, RouteKind},
 };
 
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// The address that a pod takes for its gateway.
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 
 /// Why the node would not answer for the gateway on a pod's device.
 #[must_use]

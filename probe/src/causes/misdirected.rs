@@ -90,6 +90,12 @@ pub fn refusal(case: &Case<'_>, address: Ipv4Addr) -> Option<String> {
     Some(format!("{address} answered the encapsulated probe with ICMP type 3 code {}", error.code))
 }
 
+/// Whether packets for an address leave bare where that is no rule for the nodes of its subnet.
+pub(super) fn is_bare_beside_tunnelled(model: &Model<'_>, address: Ipv4Addr) -> bool {
+    let block = model.remote_block(address).filter(|block| !block.tunnelled);
+    block.is_some_and(|block| bare_beside_tunnelled(model, block.route).is_some())
+}
+
 /// A block's packets leave bare while those for other nodes of the same subnet are encapsulated. `CrossSubnet` spares
 /// all nodes of a subnet alike.
 fn bare_beside_tunnelled(model: &Model<'_>, route: &Route) -> Option<Finding> {

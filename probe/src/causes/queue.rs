@@ -86,6 +86,20 @@ pub fn lets_nothing_out(case: &Case<'_>, direction: Direction, device: &Link) ->
     })
 }
 
+/// A queue of a device that let nothing by meanwhile and dropped what it got, where packets that entered the device were
+/// not answered.
+pub fn lets_nothing_by(case: &Case<'_>, device: &Link) -> Option<Located> {
+    let risen = rises(case, device);
+    let (queue, _) = risen.iter().find(|(queue, _)| passed(case, queue) == Some(0))?;
+    let summary = format!("the queueing discipline {} of {} drops all that it gets", queue.kind, device.name);
+    let found = of_device(case, device, summary).inferred().with_all(queue_evidence(device, &risen)).with(
+        EvidenceSource::Counter,
+        format!("{} {:x}: of {} let nothing by meanwhile", queue.kind, queue.handle >> 16, device.name),
+    );
+    let place = case.place(Direction::Forward, stage_of(device, false), Some(device.name.clone()));
+    Some(Located { finding: found, place })
+}
+
 /// What this node's devices towards other nodes, and its CPUs, dropped of what they received during the diagnosis. It
 /// may have been anybody's.
 pub fn missed_arrivals(case: &Case<'_>) -> Vec<Evidence> {

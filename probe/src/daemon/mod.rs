@@ -4,6 +4,7 @@ pub mod configuration;
 mod counting;
 mod explaining;
 pub mod journal;
+mod listening;
 mod look;
 mod memory;
 mod publication;
@@ -197,6 +198,7 @@ impl Daemon {
         let start = std::time::Instant::now();
         let reading = self.counting.reading()?;
         let read_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.watching.hear_pods(&reading);
         let losses = self.watching.losses(&reading);
         if self.watching.needs_sample(&losses) && Instant::now() >= self.next_sample {
             let start = Instant::now();
@@ -204,7 +206,8 @@ impl Daemon {
             self.note(outcome);
             self.next_sample = Instant::now() + SAMPLE_SHARE * start.elapsed();
         }
-        let changes = self.watching.advance(&reading, &losses, &self.counting.sample);
+        let sessions = self.publication.sessions();
+        let changes = self.watching.advance(&reading, &losses, &self.counting.sample, &sessions);
         self.explaining.ask_for(&changes, &self.counting.sample);
         self.enter(changes);
         let mut health = self.counting.health(&reading);

@@ -7,7 +7,7 @@ use crate::{
     model::{Model, RemoteBlock},
     reading::Reading,
     report::document::{Node, SCHEMA_VERSION},
-    sample::{Fact, Link, Sample},
+    sample::{BgpSession, Fact, Link, Sample},
     state::{BlackHole, Health, State},
 };
 
@@ -31,6 +31,11 @@ struct Outline {
 impl Publication {
     pub(super) fn new(sessions: Sessions) -> Self {
         Self { started: Timestamp::now().to_string(), sessions, outline: Outline::default() }
+    }
+
+    /// BIRD's sessions as they were told last.
+    pub(super) fn sessions(&self) -> Fact<Vec<BgpSession>> {
+        self.sessions.last()
     }
 
     pub(super) fn state(

@@ -1,20 +1,20 @@
 //! Turns readings of the ledger into black holes that open and close.
 
-use std::{pin::Pin, time::Duration};
+use std::{cell::LazyCell, mem, pin::Pin, time::Duration};
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::look::look_at;
+use super::{listening::Listening, look::look_at};
 use crate::{
-    causes::opening::{Change, Examples, Judged, Openings, judge, question},
+    causes::opening::{Change, Examples, Judged, Openings, bare_peer, judge, question},
     model::{
         Model,
         increments::{Loss, Way, losses},
     },
     reading::Reading,
     report::document::Finding,
-    sample::Sample,
+    sample::{BgpSession, Fact, Sample},
     sources::GatherOptions,
     state::BlackHole,
 };
@@ -36,6 +36,7 @@ pub(super) struct Watching {
     before: Reading,
     openings: Openings,
     examples: Examples,
+    listening: Listening,
     looking: Option<(Way, Look)>,
     shown: Vec<(Way, Judged, Instant)>,
     next_look: Instant,
@@ -46,6 +47,7 @@ impl Watching {
     pub(super) fn new(options: GatherOptions) -> Self {
         let now = Instant::now();
         Self {
+            listening: Listening::new(options.clone(), now),
             options,
             start: now,
             before: Reading::default(),
@@ -58,6 +60,11 @@ impl Watching {
         }
     }
 
+    /// Takes in what pods sent that is no packet.
+    pub(super) fn hear_pods(&mut self, reading: &Reading) {
+        self.listening.hear_pods(reading);
+    }
+
     /// What was lost since the reading before.
     pub(super) fn losses(&self, reading: &Reading) -> Vec<Loss> {
         let mut losses = losses(&self.before, reading);
@@ -68,7 +75,7 @@ impl Watching {
 
     /// Whether the node has to be known as it is now.
     pub(super) fn needs_sample(&self, losses: &[Loss]) -> bool {
-        !losses.is_empty() || !self.examples.is_empty()
+        !losses.is_empty() || !self.examples.is_empty() || self.listening.needs_sample()
     }
 
     /// Those that are open.
@@ -76,13 +83,21 @@ impl Watching {
         self.openings.open()
     }
 
-    /// Takes in one reading.
-    pub(super) fn advance(&mut self, reading: &Reading, losses: &[Loss], sample: &Sample) -> Vec<Change> {
-        self.before = reading.clone();
-        if losses.is_empty() && self.openings.is_empty() {
+    /// Takes in one reading, and what BIRD said last.
+    pub(super) fn advance(
+        &mut self,
+        reading: &Reading,
+        losses: &[Loss],
+        sample: &Sample,
+        sessions: &Fact<Vec<BgpSession>>,
+    ) -> Vec<Change> {
+        let model = LazyCell::new(|| Model::new(sample));
+        let before = mem::replace(&mut self.before, reading.clone());
+        let bare = losses.iter().filter_map(|loss| Some((bare_peer(&model, loss)?, loss.packets)));
+        self.listening.hear_peers(&before, reading, &bare.collect::<Vec<_>>(), sessions);
+        if losses.is_empty() && self.openings.is_empty() && self.listening.is_quiet() {
             return Vec::new();
         }
-        let model = Model::new(sample);
         self.shown.retain(|(_, _, since)| since.elapsed() < SHOWN);
         let mut found = Vec::new();
         for loss in losses {
@@ -94,7 +109,8 @@ impl Watching {
                 found.push((*explanation, loss));
             }
         }
-        let seen = self.examples.seen(&model, found);
+        let mut seen = self.examples.seen(&model, found);
+        seen.extend(self.listening.seen(&model));
         let (start, named) = (self.start, &mut self.named);
         let clock = Timestamp::now();
         let changes = self.openings.advance(start.elapsed(), clock, &seen, &mut || {
@@ -122,10 +138,12 @@ impl Watching {
         Judged::Lawful
     }
 
-    /// Waits for the end of the look that is under way, for ever where none is. Cancel safe.
+    /// Waits for the end of a look that is under way, for ever where none is. Cancel safe.
     pub(super) async fn look(&mut self) {
-        let Some((_, look)) = &mut self.looking else { return std::future::pending().await };
-        let outcome = look.as_mut().await;
+        let outcome = tokio::select! {
+            outcome = looked(&mut self.looking) => outcome,
+            () = self.listening.look() => return,
+        };
         self.next_look = Instant::now() + BETWEEN_LOOKS;
         let Some((way, _)) = self.looking.take() else { return };
         match outcome {
@@ -133,5 +151,12 @@ impl Watching {
             Ok(None) => {}
             Err(error) => tracing::warn!("cannot look at packets that rules drop: {error:#}"),
         }
+    }
+}
+
+async fn looked(looking: &mut Option<(Way, Look)>) -> anyhow::Result<Option<Judged>> {
+    match looking {
+        Some((_, look)) => look.as_mut().await,
+        None => std::future::pending().await,
     }
 }

@@ -19,7 +19,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     answer::{Answer, Answers},
-    icmp,
+    icmp::{self, TunnelError},
     marks::{Cookie, ProbeNumber},
     options,
 };
@@ -60,6 +60,13 @@ impl EchoSocket {
     }
 }
 
+/// What a raw ICMP socket hears that is of interest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    Answer(Answer),
+    TunnelError(TunnelError),
+}
+
 /// Sends echo requests and receives what comes back for them.
 #[derive(Clone)]
 pub struct EchoSender {
@@ -85,12 +92,25 @@ impl EchoSender {
 
     /// Waits for the next packet that answers a probe. Cancel safe.
     pub async fn next_answer(&self) -> io::Result<Answer> {
+        loop {
+            if let Heard::Answer(answer) = self.next_heard().await? {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// The same, and errors for what others sent through the tunnel. Cancel safe.
+    pub async fn next_heard(&self) -> io::Result<Heard> {
         let mut buffer = [0; LARGEST_ANSWER];
         loop {
             let length =
                 self.socket.async_io(Interest::READABLE, |socket| receive(socket, &mut buffer)).await?;
-            if let Some(answer) = icmp::read_answer(self.cookie, &buffer[..length]) {
-                return Ok(answer);
+            let packet = &buffer[..length];
+            if let Some(answer) = icmp::read_answer(self.cookie, packet) {
+                return Ok(Heard::Answer(answer));
+            }
+            if let Some(error) = icmp::read_tunnel_error(packet) {
+                return Ok(Heard::TunnelError(error));
             }
         }
     }

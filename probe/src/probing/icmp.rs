@@ -1,9 +1,11 @@
 //! ICMP echo over IPv4 (RFC 792) as far as probes need it: requests built, answers and errors recognised.
 
+use std::net::Ipv4Addr;
+
 use super::{
     answer::{Answer, Answered},
     marks::{Cookie, ProbeNumber, mark, read_mark},
-    packet::{ICMP_HEADER, Ipv4, internet_checksum, read_quoted_echo},
+    packet::{ICMP_HEADER, Ipv4, PROTOCOL_IPIP, internet_checksum, read_quoted_echo},
 };
 
 const ECHO_REPLY: u8 = 0;
@@ -48,10 +50,31 @@ pub fn read_answer(cookie: Cookie, packet: &[u8]) -> Option<Answer> {
     }
 }
 
+/// An ICMP error for an encapsulated packet, whoever sent that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TunnelError {
+    /// Where the packet was to go.
+    pub peer: Ipv4Addr,
+    pub from: Ipv4Addr,
+    pub icmp_type: u8,
+    pub code: u8,
+}
+
+/// Reads what a raw ICMP socket received, from its IPv4 header on. Routers may quote no more than the outer header.
+pub fn read_tunnel_error(packet: &[u8]) -> Option<TunnelError> {
+    let outer = Ipv4::read(packet).filter(|outer| outer.protocol == PROTOCOL_ICMP)?;
+    let (header, payload) = outer.payload.split_at_checked(ICMP_HEADER)?;
+    let quoted = Ipv4::read(payload).filter(|quoted| quoted.protocol == PROTOCOL_IPIP)?;
+    matches!(header[0], 3 | 11 | 12).then_some(TunnelError {
+        peer: quoted.destination,
+        from: outer.source,
+        icmp_type: header[0],
+        code: header[1],
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -98,9 +121,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_error_for_any_encapsulated_packet_tells_where_that_was_to_go() {
+        let mut error = vec![3, 3, 0, 0, 0, 0, 0, 0];
+        error.extend_from_slice(&ipv4(4, &[0; 8]));
+        let (from, peer) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
+        let told = TunnelError { peer, from, icmp_type: 3, code: 3 };
+        assert_eq!(read_tunnel_error(&ipv4(1, &error)), Some(told));
+        error[0] = ECHO_REPLY;
+        assert_eq!(read_tunnel_error(&ipv4(1, &error)), None);
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read_tunnel_error(&bytes);
             read_answer(COOKIE, &bytes);
         }
     }

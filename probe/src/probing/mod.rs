@@ -8,6 +8,7 @@ pub mod echo;
 pub mod flow_id;
 pub mod follow;
 pub mod follower;
+pub mod greeting;
 pub mod handshake;
 pub mod icmp;
 pub mod marks;

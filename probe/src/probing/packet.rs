@@ -8,7 +8,7 @@ use super::marks::{Cookie, Follow, Marks, ProbeNumber, read_mark};
 use crate::observation::{Checksum, PacketId, PacketKind, Traffic};
 
 const PROTOCOL_ICMP: u8 = 1;
-const PROTOCOL_IPIP: u8 = 4;
+pub const PROTOCOL_IPIP: u8 = 4;
 const PROTOCOL_TCP: u8 = 6;
 const PROTOCOL_UDP: u8 = 17;
 pub const ICMP_HEADER: usize = 8;
@@ -143,7 +143,7 @@ pub fn read_quoted_echo(cookie: Cookie, quoted: &[u8]) -> Option<ProbeNumber> {
 pub struct Ipv4<'a> {
     pub protocol: u8,
     pub source: Ipv4Addr,
-    destination: Ipv4Addr,
+    pub destination: Ipv4Addr,
     later_fragment: bool,
     fragment: bool,
     unfragmentable: bool,

@@ -52,7 +52,8 @@ async fn ask(mut asked: Vec<PeerEcho>, patience: Duration) -> anyhow::Result<Vec
     Ok(asked)
 }
 
-fn tunnel_address(model: &Model<'_>, peer: &Peer<'_>) -> Option<PeerEcho> {
+/// Its end of the tunnel, as the datastore or its first block tells it.
+pub fn tunnel_address(model: &Model<'_>, peer: &Peer<'_>) -> Option<PeerEcho> {
     let nodes = model.sample.datastore.known().map_or(&[][..], |datastore| &datastore.nodes);
     let node = nodes.iter().find(|node| node.address.is_some_and(|own| own.addr() == peer.address));
     let told = node.and_then(|node| node.tunnel_address);

@@ -162,7 +162,7 @@ fn unexplained(model: &Model<'_>, loss: &Loss, target: Ipv4Addr) -> Subject {
     Subject { kind: SubjectKind::Block, value: block.to_string() }
 }
 
-fn sender(model: &Model<'_>, source: Ipv4Addr) -> Sender {
+pub(super) fn sender(model: &Model<'_>, source: Ipv4Addr) -> Sender {
     if source.is_unspecified() {
         return Sender::Host { address: None };
     }

@@ -7,14 +7,15 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
-use super::{Change, Examples, Judged, Openings, judge};
+use super::{Change, Examples, Judged, Look, Openings, Silences, judge, judge_silence};
 use crate::{
     model::{
         Model,
         increments::{Loss, Packet, Way},
     },
-    reading::{LastBare, LastDropped},
-    sample::{Address, Hop, Link, Route, RouteKind, Rule, Sample},
+    observation::{Greeting, Opening, Unanswered},
+    reading::{LastBare, LastDropped, PeerCounts, PeerWay, Reading},
+    sample::{Address, Fact, Hop, Link, Route, RouteKind, Rule, Sample},
 };
 
 const HOURS: u64 = 12;
@@ -197,4 +198,133 @@ fn a_block_that_loses_its_route_for_good_opens_one() {
         .retain(|route| !route.destination.contains(&SERVER) || route.destination.prefix_len() == 0);
     node.leak(3, 10);
     assert_eq!(Watcher::default().read(0, &node).len(), 1);
+}
+
+/// What another node is like for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    Talks,
+    Idle,
+    /// Gets datagrams and sends none.
+    Listens,
+    /// Nobody of those that are asked is there, or wants to answer.
+    Ignores,
+    /// The same, and this process may ask nobody itself.
+    IgnoresOneUnasked,
+    /// Shut down, or not yet up again.
+    Away,
+    /// What is encapsulated for it is lost. No ordinary life.
+    Unreached,
+}
+
+/// Another node, and what is heard of it.
+struct Neighbour {
+    manner: Manner,
+    before: Reading,
+    sent: u64,
+    heard: u64,
+    silences: Silences,
+    openings: Openings,
+}
+
+impl Neighbour {
+    fn new(manner: Manner) -> Self {
+        let (silences, openings) = (Silences::default(), Openings::default());
+        Self { manner, before: Reading::default(), sent: 0, heard: 0, silences, openings }
+    }
+
+    fn read(&mut self, second: u64, node: &Node, chance: &mut StdRng) -> Vec<Change> {
+        let now = Duration::from_secs(second);
+        if self.manner != Manner::Idle {
+            self.sent += chance.random_range(0..20);
+        }
+        if self.manner == Manner::Talks {
+            self.heard += chance.random_range(0..20);
+        }
+        let way = |segments| PeerWay { segments, ..PeerWay::default() };
+        let peer =
+            PeerCounts { peer: OTHER_NODE, encapsulated: way(self.sent), decapsulated: way(self.heard) };
+        let reading = Reading { peers: vec![peer], ..Reading::default() };
+        self.silences.read(now, &self.before, &reading, &[]);
+        self.before = reading;
+        for silent in self.silences.due(now) {
+            let (unanswered, greetings) = (self.unanswered(chance), self.greetings());
+            let look = Look {
+                before: &node.sample,
+                after: &node.sample,
+                unanswered: &unanswered,
+                greetings: &greetings,
+                sessions: &Fact::Absent(String::new()),
+            };
+            let heard =
+                judge_silence(&Model::new(&node.sample), &look, silent, now.saturating_sub(silent.since));
+            self.silences.judged(now, now, silent.peer, heard);
+        }
+        let seen = self.silences.seen();
+        self.openings.advance(now, Timestamp::UNIX_EPOCH, &seen, &mut || second.to_string())
+    }
+
+    fn unanswered(&self, chance: &mut StdRng) -> Vec<Unanswered> {
+        let asked = match self.manner {
+            Manner::Talks | Manner::Idle | Manner::Listens => 0,
+            Manner::IgnoresOneUnasked => 1,
+            Manner::Ignores | Manner::Away | Manner::Unreached => chance.random_range(1..50),
+        };
+        let one = |number: u8| Unanswered {
+            sender: pod(number % 30),
+            source: pod(number % 30),
+            target: Ipv4Addr::from(u32::from(SERVER) + u32::from(number % 50)),
+            opening: Opening::Tcp { ports: (40_000 + u16::from(number), 80) },
+            last_sent: Duration::from_secs(1),
+        };
+        (0..asked).map(one).collect()
+    }
+
+    fn greetings(&self) -> Vec<Greeting> {
+        if self.manner == Manner::IgnoresOneUnasked {
+            return Vec::new();
+        }
+        let (node, through_tunnel) = (self.manner != Manner::Away, self.manner == Manner::Ignores);
+        let tunnel_end = Some((Ipv4Addr::new(10, 200, 153, 64), through_tunnel));
+        vec![Greeting { peer: OTHER_NODE, node, tunnel_end, errors: Vec::new() }]
+    }
+}
+
+#[test]
+fn twelve_hours_of_other_nodes_silences_open_no_black_hole() {
+    const MANNERS: [Manner; 6] = [
+        Manner::Talks,
+        Manner::Idle,
+        Manner::Listens,
+        Manner::Ignores,
+        Manner::IgnoresOneUnasked,
+        Manner::Away,
+    ];
+    let mut chance = StdRng::seed_from_u64(7);
+    let node = Node::new();
+    let mut other = Neighbour::new(Manner::Talks);
+    let mut until = 0;
+    for second in 0..HOURS * 3600 {
+        if second >= until {
+            until = second + chance.random_range(1..200);
+            other.manner = MANNERS[chance.random_range(0..MANNERS.len())];
+        }
+        assert_eq!(other.read(second, &node, &mut chance), [], "after {second} s, {:?}", other.manner);
+    }
+}
+
+#[test]
+fn a_node_that_is_there_and_that_nothing_reaches_opens_one_and_closes_it_once_it_is_heard() {
+    let mut chance = StdRng::seed_from_u64(7);
+    let node = Node::new();
+    let mut other = Neighbour::new(Manner::Talks);
+    let mut changes = |other: &mut Neighbour, seconds: std::ops::Range<u64>| -> Vec<u64> {
+        seconds.filter(|second| !other.read(*second, &node, &mut chance).is_empty()).collect()
+    };
+    assert_eq!(changes(&mut other, 0..10), [0; 0]);
+    other.manner = Manner::Unreached;
+    let opened = changes(&mut other, 10..80);
+    assert!(matches!(opened.as_slice(), [second] if *second < 20), "{opened:?}");
+    other.manner = Manner::Talks;
+    assert_eq!(changes(&mut other, 80..120).len(), 1);
 }
