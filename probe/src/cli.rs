@@ -14,7 +14,7 @@ use crate::{
     observation::Traffic,
     probing::{
         marks::Marks,
-        peer::{self, PeerCommand},
+        peer::{self, PeerCommand, PeerUrl},
     },
     serving::API_SOCKET,
     sources::{GatherOptions, prometheus::Prometheus},
@@ -42,6 +42,7 @@ Examples:
   caliprobe diagnose 10.200.153.70 --port 80
   caliprobe diagnose 10.200.153.70 --port 53 --protocol udp
   caliprobe diagnose 10.200.153.70 --peer-exec 'ssh paas-187 sudo caliprobe'
+  caliprobe diagnose 10.200.153.70 --peer https://paas-187:10476   # with CALIPROBE_PEER_CA, _CERT and _KEY
   caliprobe diagnose 10.200.153.70 --from 10.200.55.237 --passive --timeout 20s";
 
 const OBSERVE_EXAMPLES: &str = "\
@@ -152,6 +153,7 @@ mod heading {
     pub const SIGHT: &str = "What is seen, and kept";
     pub const COUNTING: &str = "Counting";
     pub const SERVING: &str = "Serving";
+    pub const REMOTE: &str = "The remote trace API";
     pub const CARE: &str = "Care";
 }
 
@@ -165,7 +167,7 @@ pub struct Cli {
     pub global: Global,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = heading::EVERYWHERE)]
 pub struct Global {
     /// How to print the result; logs go to stderr either way.
@@ -309,18 +311,47 @@ pub struct RunArgs {
     /// Write the process id to this file once every device is covered.
     #[arg(long, value_name = "FILE", help_heading = heading::SERVING)]
     pub ready_file: Option<PathBuf>,
-    /// Where metrics and health are served, in plain HTTP; 127.0.0.1:10475 without it.
+    /// Where metrics and health are served; 127.0.0.1:10475 without it. Plain HTTP, unless there is a certificate.
     #[arg(long, value_name = "ADDRESS:PORT", env = "CALIPROBE_LISTEN", help_heading = heading::SERVING)]
     pub listen: Option<SocketAddr>,
+    /// Serve metrics and health over TLS, with this certificate (PEM). It is read anew for each connection.
+    #[arg(long, value_name = "FILE", env = "CALIPROBE_LISTEN_CERT", help_heading = heading::SERVING)]
+    pub listen_cert: Option<PathBuf>,
+    /// The key of that certificate (PEM).
+    #[arg(long, value_name = "FILE", env = "CALIPROBE_LISTEN_KEY", help_heading = heading::SERVING)]
+    pub listen_key: Option<PathBuf>,
     /// Serve no metrics.
     #[arg(long, help_heading = heading::SERVING)]
     pub no_metrics: bool,
     /// Serve no local API.
     #[arg(long, help_heading = heading::SERVING)]
     pub no_api: bool,
+    #[command(flatten)]
+    pub remote: RemoteArgs,
     /// Where black holes that open and close are kept; /var/lib/caliprobe without it.
     #[arg(long, value_name = "DIR", env = "CALIPROBE_EVENTS_DIR", help_heading = heading::SERVING)]
     pub events_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = heading::REMOTE)]
+pub struct RemoteArgs {
+    /// Serve the remote trace API here, such as 172.30.10.187:10476; it is off without it. Other nodes have probes
+    /// followed by it: one trace at a time, each of 64 probes and 10 s at most, 6 a minute for each certificate.
+    #[arg(long, value_name = "ADDRESS:PORT", env = "CALIPROBE_REMOTE_LISTEN")]
+    pub remote_listen: Option<SocketAddr>,
+    /// The certificate by which others know this node (PEM): its name or address is in it.
+    #[arg(long, value_name = "FILE", env = "CALIPROBE_REMOTE_CERT")]
+    pub remote_cert: Option<PathBuf>,
+    /// The key of that certificate (PEM).
+    #[arg(long, value_name = "FILE", env = "CALIPROBE_REMOTE_KEY")]
+    pub remote_key: Option<PathBuf>,
+    /// The authorities whose certificates may ask (PEM).
+    #[arg(long, value_name = "FILE", env = "CALIPROBE_REMOTE_CA")]
+    pub remote_ca: Option<PathBuf>,
+    /// Show them the rules of this node too. Without it they are told hook, chain and cause of what a rule drops.
+    #[arg(long)]
+    pub remote_rules: bool,
 }
 
 #[derive(Debug, Args)]
@@ -397,6 +428,20 @@ pub struct DiagnoseArgs {
     #[arg(long, value_name = "COMMAND", conflicts_with = "passive", value_parser = PeerCommand::parse,
         help_heading = heading::SIGHT)]
     pub peer_exec: Option<PeerCommand>,
+    /// Ask the target's node too, by the remote trace API of the daemon there, such as `https://NODE:10476`. It is
+    /// verified to be that node, by the name or address that stands here, before it is sent anything.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["passive", "peer_exec"], value_parser = PeerUrl::parse,
+        help_heading = heading::SIGHT)]
+    pub peer: Option<PeerUrl>,
+    /// The authorities of the nodes' certificates (PEM), for --peer.
+    #[arg(long, value_name = "FILE", env = "CALIPROBE_PEER_CA", help_heading = heading::SIGHT)]
+    pub peer_ca: Option<PathBuf>,
+    /// The certificate by which this side is known (PEM), for --peer.
+    #[arg(long, value_name = "FILE", env = "CALIPROBE_PEER_CERT", help_heading = heading::SIGHT)]
+    pub peer_cert: Option<PathBuf>,
+    /// The key of that certificate (PEM), for --peer.
+    #[arg(long, value_name = "FILE", env = "CALIPROBE_PEER_KEY", help_heading = heading::SIGHT)]
+    pub peer_key: Option<PathBuf>,
     /// Follow the probes without eBPF, by packet sockets alone; drop reasons are then not visible.
     #[arg(long, help_heading = heading::SIGHT)]
     pub no_bpf: bool,

@@ -9,12 +9,13 @@ use crate::{
     causes::{
         both_ends,
         case::{Case, Sender},
-        node, path,
+        netfilter, node, path,
         trail::{Telling, Trail},
         verdict::{self, Judgement},
     },
     model::Model,
-    observation::{Observation, Traffic},
+    observation::{Observation, Series, ToldDrop, Traffic},
+    probing::marks::Marks,
     report::document::{
         self, Direction, Document, Evidence, EvidenceSource, Header, NotSeen, Probes, SourceKind, Target,
         Verdict,
@@ -71,6 +72,49 @@ pub struct FarEnd {
 }
 
 impl FarEnd {
+    /// What of it is for another node: no line of a log, nothing of the datastore, and of its rules only what its own
+    /// verdicts say.
+    #[must_use]
+    pub fn without_rules(mut self, flow: &Marks) -> Self {
+        self.observed.told = self.told(flow);
+        for sample in [&mut self.before, &mut self.after] {
+            sample.rule_sets =
+                Fact::Absent("its rules are not shown to other nodes (--remote-rules)".to_owned());
+        }
+        self.without_texts()
+    }
+
+    /// What of it is for another node that may see its rules.
+    #[must_use]
+    pub fn without_texts(mut self) -> Self {
+        for sample in [&mut self.before, &mut self.after] {
+            sample.control_plane.logs = Fact::Absent("logs are not shown to other nodes".to_owned());
+            sample.datastore = Fact::Absent("the datastore is not shown to other nodes".to_owned());
+        }
+        self
+    }
+
+    fn told(&self, flow: &Marks) -> Vec<ToldDrop> {
+        let model = Model::new(&self.before);
+        let mut told = Vec::new();
+        for sender in 0..Series::SENDERS {
+            let asked = Series::Asked.flow(sender);
+            if let Some(case) = self.flow_case(&model, flow, asked) {
+                told.extend(netfilter::told(&case, asked));
+            }
+        }
+        told
+    }
+
+    /// What it shows by itself of the packets of one flow; `None` where none was seen.
+    pub fn flow_case<'a>(&'a self, model: &'a Model<'a>, marks: &Marks, flow: u8) -> Option<Case<'a>> {
+        let question = (marks.target, marks.traffic, Telling::Flow(flow));
+        let unknown = self.case(model, &self.observed, Ipv4Addr::UNSPECIFIED, question);
+        let dropped = || unknown.trail.drops.first().map(|dropped| dropped.drop.packet.source);
+        let source = unknown.trail.source().or_else(dropped)?;
+        Some(self.case(model, &self.observed, source, question))
+    }
+
     /// What it shows of one flow whose packets come from `source`.
     pub fn case<'a>(
         &'a self,

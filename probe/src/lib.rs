@@ -24,3 +24,4 @@ pub mod screen;
 pub mod serving;
 pub mod sources;
 pub mod state;
+pub mod tls;

@@ -5,7 +5,11 @@ use std::{fmt, net::Ipv4Addr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::sample::NetfilterHook;
+use crate::{
+    causes::Cause,
+    report::document::{Certainty, Direction, Subject},
+    sample::NetfilterHook,
+};
 
 /// What probes are made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,6 +193,21 @@ pub struct DropSighting {
     pub length: u32,
 }
 
+/// What a node says of packets that its rules dropped, where it does not show the rules.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldDrop {
+    /// Whose packets they were (`Series::flow`).
+    pub flow: u8,
+    pub direction: Direction,
+    pub hook: NetfilterHook,
+    pub cause: Cause,
+    pub certainty: Certainty,
+    /// Mostly the chain.
+    pub subject: Subject,
+    /// One sentence without a full stop, and without the rule's text.
+    pub summary: String,
+}
+
 /// What became of one probe, as its sender saw it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeOutcome {
@@ -257,9 +276,38 @@ pub struct Observation {
     /// Why followed packets may have passed a tap unseen. Where there is no reason, what was not seen was not there.
     #[serde(default)]
     pub missed: Vec<String>,
+    /// Verdicts of the node that was asked over the network, where it keeps its rules for itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub told: Vec<ToldDrop>,
 }
 
 impl Observation {
+    /// Keeps the packets of so many probes, first of those that the question is about; says so where others are left
+    /// out.
+    pub fn keep_probes(&mut self, most: usize) {
+        let packets = || {
+            let seen = self.sightings.iter().map(|sighting| sighting.packet);
+            seen.chain(self.drops.iter().map(|drop| drop.packet))
+        };
+        let is_asked = |flow: u8| flow < Series::SENDERS;
+        let mut numbers: Vec<(u8, u16)> = packets().map(|packet| (packet.flow, packet.sequence)).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        // Their flows have the lowest numbers.
+        let left_out = numbers.split_off(most.min(numbers.len()));
+        if left_out.is_empty() {
+            return;
+        }
+        let is_kept = |packet: PacketId| numbers.contains(&(packet.flow, packet.sequence));
+        self.sightings.retain(|sighting| is_kept(sighting.packet));
+        self.drops.retain(|drop| is_kept(drop.packet));
+        let why = format!("{} probes more than {most} are not told", left_out.len());
+        if left_out.iter().any(|(flow, _)| is_asked(*flow)) {
+            self.missed.push(why.clone());
+        }
+        self.limits.push(("every packet".to_owned(), why));
+    }
+
     /// Whether what was dropped, on this node or inside its pods, would have been seen.
     pub fn sees_drops(&self) -> bool {
         self.limits.iter().all(|(what, _)| what != DROPS)

@@ -1,6 +1,7 @@
 //! The lab: the article's cluster as namespaces with a real `tunl0`, and what runs in it. Meant for a machine of
 //! its own, such as the guests that `cargo xtask` boots.
 
+mod certificates;
 mod cluster;
 mod counting;
 mod demo;
@@ -105,6 +106,9 @@ enum Task {
     /// Runs what other machines send, on the machine of this process
     #[command(hide = true)]
     Listen,
+    /// Makes an authority in a folder, and a certificate with each node's name and address
+    #[command(hide = true)]
+    Certificates { folder: PathBuf },
     /// Serves networks as Docker does, on the machine of this process
     #[command(hide = true)]
     Docker {
@@ -155,6 +159,7 @@ fn act(task: Task) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Task::Listen => remote::listen().map(|()| ExitCode::SUCCESS),
+        Task::Certificates { folder } => certificates::write(&folder).map(|()| ExitCode::SUCCESS),
         Task::Docker { silent, bridges } => docker::run(&bridges, silent).map(|()| ExitCode::SUCCESS),
         Task::On { machine, command } => remote::run(&machine, &command),
         Task::Shell { bird } => {

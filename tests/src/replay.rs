@@ -12,7 +12,11 @@ use caliprobe::{
     causes::Cause,
     commands::check::judge_saved,
     diagnosis::{Diagnosis, FarEnd},
-    report::document::{Certainty, Direction, Document, Verdict},
+    probing::marks::{Cookie, Marks},
+    report::{
+        document::{Certainty, Direction, Document, Stage, Verdict},
+        observed::ObservedDocument,
+    },
     sample::{Fact, Sample},
 };
 use flate2::read::GzDecoder;
@@ -190,5 +194,49 @@ fn a_part_of_too_few_probes_is_no_rate() -> Result<()> {
         }
     })?;
     assert_eq!(cut_short.verdict, Verdict::Unknown);
+    Ok(())
+}
+
+/// What the far end was told of the probes.
+fn marks(diagnosis: &Diagnosis) -> Marks {
+    let (target, traffic) = (diagnosis.question.target, diagnosis.question.traffic);
+    Marks { cookie: Cookie([0; 16]), target, traffic, sent_from: std::collections::BTreeMap::new() }
+}
+
+/// Where the far end was asked over the network and keeps its rules for itself, its own word stands for them.
+#[test]
+fn rules_that_are_not_shown_change_no_verdict() -> Result<()> {
+    let mut by_rules = 0;
+    for (name, diagnosis) in of_both_ends()? {
+        let marks = marks(&diagnosis);
+        let shown = with_far_end(&diagnosis, |_| {})?;
+        let kept = with_far_end(&diagnosis, |far| *far = far.clone().without_rules(&marks))?;
+        assert_eq!(kept.verdict, shown.verdict, "{name}");
+        assert_eq!(kept.lost_at, shown.lost_at, "{name}");
+        let said = |document: &Document| {
+            let said = document.findings.iter();
+            said.map(|finding| (finding.cause, finding.certainty, finding.subject.clone()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(said(&kept), said(&shown), "{name}");
+        let is_there = shown.lost_at.as_ref().is_some_and(|place| place.stage == Stage::Netfilter);
+        by_rules += usize::from(is_there);
+    }
+    assert!(by_rules > 1, "too few recordings of drops by the far end's rules");
+    Ok(())
+}
+
+/// Nothing of a rule but its place leaves the node.
+#[test]
+fn rules_that_are_not_shown_are_not_in_the_answer() -> Result<()> {
+    for (name, diagnosis) in of_both_ends()? {
+        let marks = marks(&diagnosis);
+        let Some(Fact::Known(far)) = diagnosis.far else { continue };
+        let answer = ObservedDocument::new(&marks, far.clone().without_rules(&marks));
+        let text = serde_json::to_string(&answer)?;
+        for part in ["\"parts\"", "\"chains\"", "\"ipsets\"", " -j ", "iifname"] {
+            assert!(!text.contains(part), "{name}: {part}");
+        }
+    }
     Ok(())
 }

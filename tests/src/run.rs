@@ -130,7 +130,7 @@ fn one(scenario: &Scenario, lab: &Lab) -> Result<Outcome> {
     let mut traffic = Traffic::default();
     for (machine, scripts) in &scenario.traffic {
         for script in scripts.as_slice() {
-            traffic.start(cluster.machine(machine)?, machine, script)?;
+            traffic.start(cluster.machine(machine)?, machine, script, &lab.caliprobe)?;
         }
     }
     traffic.wait_until_it_flows()?;
@@ -154,6 +154,12 @@ fn one(scenario: &Scenario, lab: &Lab) -> Result<Outcome> {
             .context("this scenario runs Prometheus, and none was given (--prometheus)")?;
         let differences = monitoring::run(monitoring, &cluster, &caliprobe, programs)?;
         return Ok(Outcome { differences, said: Said::default(), time: start.elapsed() });
+    }
+    if !scenario.steps.is_empty() {
+        for step in &scenario.steps {
+            counting::take(step, &cluster, &caliprobe)?;
+        }
+        return Ok(Outcome { differences: Vec::new(), said: Said::default(), time: start.elapsed() });
     }
     let machine = cluster.machine(&scenario.on)?;
     let recording = Recording::of(scenario).filter(|_| lab.record);
@@ -239,8 +245,9 @@ struct Traffic {
 }
 
 impl Traffic {
-    fn start(&mut self, machine: &Machine, name: &str, script: &str) -> Result<()> {
+    fn start(&mut self, machine: &Machine, name: &str, script: &str, caliprobe: &Path) -> Result<()> {
         let mut child = shell(script, |command| {
+            command.env("CALIPROBE", caliprobe);
             command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::null());
             machine.spawn(command)
         })?;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::{
     cluster::topology::{self, Variant},
-    counting::Counting,
+    counting::{Counting, Step},
     monitoring::Monitoring,
     watching::Watching,
 };
@@ -43,7 +43,8 @@ pub struct Scenario {
     /// Settings of the kernel that no machine has for itself, such as the size of tables, set after `break`.
     #[serde(default)]
     pub kernel: BTreeMap<String, String>,
-    /// Shell scripts by machine that run beside caliprobe; each must print a line once its traffic flows.
+    /// Shell scripts by machine that run beside caliprobe, which is `$CALIPROBE`; each must print a line once its traffic
+    /// flows.
     #[serde(default)]
     pub traffic: BTreeMap<String, Commands>,
     /// How many connections each machine may track, set once the traffic flows: its connections are to be among them.
@@ -68,6 +69,9 @@ pub struct Scenario {
     pub watch: Option<Watching>,
     /// The same: the daemons of all nodes run, and Prometheus scrapes them.
     pub monitor: Option<Monitoring>,
+    /// The same: scripts, one after the other, which judge for themselves what `$CALIPROBE` shows.
+    #[serde(default)]
+    pub steps: Vec<Step>,
 }
 
 /// Where a scenario's fault meets the packets.
@@ -177,8 +181,10 @@ impl Scenario {
             scenario.on
         );
         ensure!(scenario.fault.is_none() || scenario.expect.cause.is_some(), "`fault` without a cause");
-        if scenario.count.is_some() || scenario.watch.is_some() || scenario.monitor.is_some() {
-            ensure!(scenario.run.is_empty(), "either `run` or `count`, `watch` or `monitor`");
+        let runs_otherwise =
+            scenario.count.is_some() || scenario.watch.is_some() || scenario.monitor.is_some();
+        if runs_otherwise || !scenario.steps.is_empty() {
+            ensure!(scenario.run.is_empty(), "either `run` or `count`, `watch`, `monitor` or `steps`");
             return Ok(scenario);
         }
         ensure!(!scenario.run.is_empty(), "`run` is empty");

@@ -34,9 +34,9 @@ impl Cache {
         self.root.join("bird")
     }
 
-    /// The unpacked package of Prometheus.
-    pub fn prometheus(&self) -> PathBuf {
-        self.root.join("prometheus")
+    /// One of Debian's packages, unpacked.
+    pub fn unpacked(&self, package: &str) -> PathBuf {
+        self.root.join(package)
     }
 
     /// The package lists of one Debian suite that the machine itself does not use.

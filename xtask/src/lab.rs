@@ -11,10 +11,10 @@ use crate::{
     cache::Cache,
     guest::Guest,
     kernels::{self, Kernel, Selection, Series},
-    prometheus,
     recordings::Recordings,
     results::{self, Reading},
     scenarios, table,
+    unpacked::PROMETHEUS,
 };
 
 #[derive(Args)]
@@ -84,7 +84,7 @@ pub struct Programs {
 
 impl Programs {
     pub fn with(binaries: Binaries, cache: &Cache) -> Result<Self> {
-        Ok(Self { binaries, bird: bird::obtain(cache)?, prometheus: prometheus::obtain(cache)? })
+        Ok(Self { binaries, bird: bird::obtain(cache)?, prometheus: PROMETHEUS.obtain(cache)? })
     }
 }
 

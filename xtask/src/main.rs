@@ -29,7 +29,6 @@ mod docs;
 mod guest;
 mod kernels;
 mod lab;
-mod prometheus;
 mod recordings;
 mod results;
 mod scenarios;
@@ -38,6 +37,7 @@ mod table;
 mod test;
 #[path = "../../probe/build/tools.rs"]
 mod tools;
+mod unpacked;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Set-up, lab, demo, tests and benchmarks of caliprobe")]

@@ -8,7 +8,7 @@ use crate::{
     bird,
     cache::Cache,
     kernels::{Kernel, Series},
-    prometheus,
+    unpacked,
 };
 
 mod apt;
@@ -19,7 +19,8 @@ pub fn run() -> Result<ExitCode> {
     let kernels = ensure(&Series::ALL)?;
     let cache = Cache::open()?;
     bird::obtain(&cache)?;
-    prometheus::obtain(&cache)?;
+    unpacked::PROMETHEUS.obtain(&cache)?;
+    unpacked::KUSTOMIZE.obtain(&cache)?;
     let releases: Vec<&str> = kernels.iter().map(|kernel| kernel.release.as_str()).collect();
     println!("setup: nothing is missing; the lab's kernels are {}", releases.join(" and "));
     Ok(ExitCode::SUCCESS)

@@ -16,8 +16,9 @@ use crate::{
     counts::{Counting, Counts},
     kernels::{Kernel, Series},
     lab::{Programs, Scenarios},
-    prometheus, scenarios, setup,
+    scenarios, setup,
     tools::Toolchain,
+    unpacked::{KUSTOMIZE, PROMETHEUS},
 };
 
 #[derive(Args)]
@@ -119,7 +120,9 @@ fn workspace() -> Result<Counts> {
     let mut counting = Counting::new(io::stdout(), Counts::of_cargo_test);
     let mut tests = cargo();
     tests.args(["test", "--no-fail-fast"]).stdout(Stdio::piped());
-    tests.env("CALIPROBE_PROMETHEUS", prometheus::obtain(&Cache::open()?)?);
+    let cache = Cache::open()?;
+    tests.env("CALIPROBE_PROMETHEUS", PROMETHEUS.obtain(&cache)?);
+    tests.env("CALIPROBE_KUSTOMIZE", KUSTOMIZE.obtain(&cache)?);
     let mut tests = tests.spawn().context("cannot start cargo")?;
     if let Some(mut output) = tests.stdout.take() {
         io::copy(&mut output, &mut counting)?;

@@ -48,6 +48,7 @@ pub async fn run(args: &DiagnoseArgs, global: &Global) -> anyhow::Result<Exit> {
         .transpose()
         .map_err(|error| anyhow::anyhow!("source {error}"))?;
     let options = global.sources();
+    let way = far_end::way(args)?;
     let progress = waiting(args, global);
     let mut before = following::look(global).await?;
     let mut question = endpoints::resolve(&before, &target, from.as_ref(), args.passive)?;
@@ -59,7 +60,7 @@ pub async fn run(args: &DiagnoseArgs, global: &Global) -> anyhow::Result<Exit> {
         (watch(args, &before, &question).await?, None)
     } else {
         let opened = lanes::open(args, &question, &Model::new(&before), global)?;
-        let peer = far_end::start(args, &Model::new(&before), &question, &opened.marks).await;
+        let peer = far_end::start(way.as_ref(), args, &Model::new(&before), &question, &opened.marks).await;
         if let Some(Ok(_)) = &peer {
             // Its start took a while.
             before = following::look(global).await?;

@@ -14,6 +14,7 @@ pub mod observe;
 pub mod peers;
 pub mod preflight;
 mod progress;
+mod remote;
 pub mod routes;
 pub mod run;
 mod several;

@@ -7,10 +7,7 @@ use std::{
     thread,
 };
 
-use tokio::{
-    sync::oneshot,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::oneshot, time::sleep};
 
 use super::following;
 use crate::{
@@ -26,6 +23,19 @@ use crate::{
 
 /// Watches until standard input ends or the time is over, and prints what was seen.
 pub async fn run(args: &ObserveArgs, global: &Global) -> anyhow::Result<Exit> {
+    let ready = |ready: &Ready| say_ready(ready, global.output);
+    let facts = watch(args, global, ready, end_of_input()).await?;
+    print(&ObservedDocument::new(&args.flow, facts), global)?;
+    Ok(Exit::Fine)
+}
+
+/// Watches for the probes of a flow until `end`, or until the time is over. `ready` hears when none is missed any more.
+pub(super) async fn watch(
+    args: &ObserveArgs,
+    global: &Global,
+    ready: impl FnOnce(&Ready) -> anyhow::Result<()>,
+    end: impl Future<Output = ()>,
+) -> anyhow::Result<FarEnd> {
     let target = args.flow.target;
     let mut before = following::look(global).await?;
     let pods: Vec<u32> = Model::new(&before).pod(target).map(|pod| pod.link).into_iter().collect();
@@ -36,15 +46,13 @@ pub async fn run(args: &ObserveArgs, global: &Global) -> anyhow::Result<Exit> {
         network_namespace: before.node.network_namespace,
     };
     let mut follower = following::start_follower(&request, args.no_bpf)?;
-    say_ready(&Ready::of(&Model::new(&before)), global.output)?;
+    ready(&Ready::of(&Model::new(&before)))?;
 
-    let end = Instant::now() + args.length;
-    let closed = end_of_input();
     let mut in_time = false;
     let watched = async {
         tokio::select! {
-            () = closed => in_time = true,
-            () = sleep_until(end) => {}
+            () = end => in_time = true,
+            () = sleep(args.length) => {}
         }
     };
     let mut observed = follow::watch_until(&mut follower, watched).await?;
@@ -56,9 +64,7 @@ pub async fn run(args: &ObserveArgs, global: &Global) -> anyhow::Result<Exit> {
     let mut after = following::look(global).await?;
     following::look_closer(&mut after, target, &pods, global);
     sources::gather_control_plane(&global.sources(), &mut before).await;
-    let facts = FarEnd { before, after, observed };
-    print(&ObservedDocument::new(&args.flow, facts), global)?;
-    Ok(Exit::Fine)
+    Ok(FarEnd { before, after, observed })
 }
 
 /// Whoever waits for this begins to send now.

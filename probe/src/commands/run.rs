@@ -2,15 +2,17 @@
 
 use std::{
     io::{self, Write as _},
+    net::SocketAddr,
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context as _, anyhow};
 
-use super::preflight;
+use super::{preflight, remote::NodeObserver};
 use crate::{
-    cli::{Global, Output, RunArgs},
+    cli::{Global, Output, RemoteArgs, RunArgs},
     daemon::{
         self, Adjustable, Owner, Scope, Settings,
         configuration::{Choice, Configuration, TEMPLATE},
@@ -21,8 +23,9 @@ use crate::{
     model::{Model, readiness::CommandName},
     report::ledger,
     serving::{self, API_SOCKET, METRICS_ADDRESS},
-    sources,
+    sources::{self, packet_socket},
     state::State,
+    tls::Identity,
 };
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -96,6 +99,17 @@ fn settings(args: &RunArgs, global: &Global, file: Configuration) -> anyhow::Res
     let usual_socket = Choice::This(PathBuf::from(API_SOCKET));
     let socket = global.api_socket.clone().map(Choice::This).or(file.api_socket).unwrap_or(usual_socket);
     let events = args.events_dir.clone().or(file.events_dir);
+    let files = (
+        either(args.listen_cert.as_ref(), file.listen_cert),
+        either(args.listen_key.as_ref(), file.listen_key),
+    );
+    let remote = RemoteFile {
+        listen: file.remote_listen,
+        cert: file.remote_cert,
+        key: file.remote_key,
+        ca: file.remote_ca,
+        rules: file.remote_rules,
+    };
     Ok(Settings {
         scope: Scope {
             sources,
@@ -107,10 +121,46 @@ fn settings(args: &RunArgs, global: &Global, file: Configuration) -> anyhow::Res
         serving: serving::Settings {
             api: socket.this().filter(|_| !args.no_api),
             metrics: listen.this().filter(|_| !args.no_metrics),
+            metrics_identity: identity(files, "listen")?,
+            remote: self::remote(&args.remote, remote, global)?,
             ..serving::Settings::default()
         },
         events: Some(events.unwrap_or_else(|| PathBuf::from(journal::FOLDER))),
     })
+}
+
+/// What the file says of the remote trace API.
+struct RemoteFile {
+    listen: Option<Choice<SocketAddr>>,
+    cert: Option<Choice<PathBuf>>,
+    key: Option<Choice<PathBuf>>,
+    ca: Option<Choice<PathBuf>>,
+    rules: Option<bool>,
+}
+
+fn remote(args: &RemoteArgs, file: RemoteFile, global: &Global) -> anyhow::Result<Option<serving::Remote>> {
+    let Some(address) = either(args.remote_listen.as_ref(), file.listen) else { return Ok(None) };
+    let files = (either(args.remote_cert.as_ref(), file.cert), either(args.remote_key.as_ref(), file.key));
+    let lacking = "the remote trace API needs --remote-cert, --remote-key and --remote-ca: who asks shows a certificate";
+    let identity = identity(files, "remote")?.context(lacking)?;
+    let clients = either(args.remote_ca.as_ref(), file.ca).context(lacking)?;
+    packet_socket::open().context("the remote trace API follows packets by packet sockets")?;
+    let shows_rules = args.remote_rules || file.rules.unwrap_or(false);
+    let observer = Arc::new(NodeObserver { global: global.clone(), shows_rules });
+    Ok(Some(serving::Remote { address, identity, clients, observer }))
+}
+
+/// A flag or its environment, else what the file has.
+fn either<T: Clone>(flag: Option<&T>, file: Option<Choice<T>>) -> Option<T> {
+    flag.cloned().or_else(|| file.and_then(Choice::this))
+}
+
+fn identity(files: (Option<PathBuf>, Option<PathBuf>), of: &str) -> anyhow::Result<Option<Identity>> {
+    match files {
+        (Some(certificate), Some(key)) => Ok(Some(Identity { certificate, key })),
+        (None, None) => Ok(None),
+        _ => Err(anyhow!("--{of}-cert and --{of}-key belong together: one of them is not there")),
+    }
 }
 
 fn print_line(state: &State) -> anyhow::Result<()> {

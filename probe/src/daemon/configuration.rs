@@ -25,8 +25,22 @@ pub const TEMPLATE: &str = "\
 # Pod pools, where this node does not tell them. They win over what the node tells.
 #pools = [\"10.244.0.0/16\"]
 
-# Where metrics and health are served, in plain HTTP; \"none\" for nowhere.
+# Where metrics and health are served; \"none\" for nowhere. Plain HTTP without a certificate.
 #listen = \"127.0.0.1:10475\"
+
+# The certificate and key (PEM) with which they are served over TLS. Certificates are read anew for each connection.
+#listen-cert = \"none\"
+#listen-key = \"none\"
+
+# Where other nodes may have their probes followed (`diagnose --peer`), such as \"172.30.10.187:10476\"; \"none\" for
+# nowhere. Then this node's certificate and key, and the authorities of those who may ask (PEM).
+#remote-listen = \"none\"
+#remote-cert = \"none\"
+#remote-key = \"none\"
+#remote-ca = \"none\"
+
+# Whether they see the rules of this node too, not only hook, chain and cause of what a rule drops.
+#remote-rules = false
 
 # The unix socket of the local API; \"none\" for none.
 #api-socket = \"/run/caliprobe/api.sock\"
@@ -50,6 +64,19 @@ pub struct Configuration {
     pub pools: Option<Vec<Ipv4Net>>,
     #[serde(default, deserialize_with = "or_none")]
     pub listen: Option<Choice<SocketAddr>>,
+    #[serde(default, deserialize_with = "or_none")]
+    pub listen_cert: Option<Choice<PathBuf>>,
+    #[serde(default, deserialize_with = "or_none")]
+    pub listen_key: Option<Choice<PathBuf>>,
+    #[serde(default, deserialize_with = "or_none")]
+    pub remote_listen: Option<Choice<SocketAddr>>,
+    #[serde(default, deserialize_with = "or_none")]
+    pub remote_cert: Option<Choice<PathBuf>>,
+    #[serde(default, deserialize_with = "or_none")]
+    pub remote_key: Option<Choice<PathBuf>>,
+    #[serde(default, deserialize_with = "or_none")]
+    pub remote_ca: Option<Choice<PathBuf>>,
+    pub remote_rules: Option<bool>,
     #[serde(default, deserialize_with = "or_none")]
     pub api_socket: Option<Choice<PathBuf>>,
     pub events_dir: Option<PathBuf>,
@@ -140,6 +167,10 @@ mod tests {
         let all = Configuration::parse(&lines.collect::<Vec<_>>().join("\n")).unwrap();
         assert_eq!(all.interval, Some(Duration::from_secs(1)));
         assert_eq!(all.listen.unwrap().this().unwrap().to_string(), crate::serving::METRICS_ADDRESS);
+        assert_eq!(all.remote_listen.unwrap().this(), None);
+        let files = [all.listen_cert, all.listen_key, all.remote_cert, all.remote_key, all.remote_ca];
+        assert!(files.into_iter().all(|file| file == Some(Choice::None)));
+        assert_eq!(all.remote_rules, Some(false));
         assert_eq!(all.api_socket.unwrap().this().unwrap(), Path::new(crate::serving::API_SOCKET));
         assert_eq!(all.events_dir.unwrap(), Path::new(crate::daemon::journal::FOLDER));
         assert_eq!((all.pod_hooks, all.keep_clsact), (Some(true), Some(false)));
@@ -152,6 +183,7 @@ mod tests {
             ("\n\ninterval = 5", "line 3"),
             ("interval = \"1ms\"", "between 100ms and 1h"),
             ("listen = \"9100\"", "line 1"),
+            ("remote-listen = \"paas-187\"", "line 1"),
             ("pools = [\"10.0.0.0\"]", "line 1"),
             ("interval = \"1s", "line 1"),
         ] {

@@ -10,12 +10,7 @@ use super::{
     text::{QUIET_WIDTH, finding_code, fixes, path_words, printable, push, shorten},
 };
 use crate::{
-    causes::{
-        case::Case,
-        path,
-        trail::{Dropped, Telling},
-        verdict,
-    },
+    causes::{case::Case, path, trail::Dropped, verdict},
     diagnosis::FarEnd,
     model::Model,
     observation::{DropNamespace, Series},
@@ -154,12 +149,8 @@ impl ObservedDrop {
 
 /// What was seen of one sender; `None` where nothing was.
 fn observed(facts: &FarEnd, model: &Model<'_>, flow: &Marks, sender: u8) -> Option<ObservedFlow> {
-    let telling = Telling::Flow(Series::Asked.flow(sender));
-    let question = (flow.target, flow.traffic, telling);
-    let unknown = facts.case(model, &facts.observed, Ipv4Addr::UNSPECIFIED, question);
-    let dropped = || unknown.trail.drops.first().map(|dropped| dropped.drop.packet.source);
-    let source = unknown.trail.source().or_else(dropped)?;
-    let case = facts.case(model, &facts.observed, source, question);
+    let case = facts.flow_case(model, flow, Series::Asked.flow(sender))?;
+    let source = case.sender.address()?;
     let findings = verdict::of_drops(&case).into_iter().map(|located| located.finding).collect();
     Some(ObservedFlow { source, path: path::path(&case), drops: drops(&case), findings })
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http_body_util::Full;
+use http_body_util::{Either, Full, channel::Channel};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Body as _, Bytes, Incoming},
@@ -11,14 +11,15 @@ use hyper::{
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Journal, knowledge::Knowledge};
+use super::{Journal, knowledge::Knowledge, remote::RemoteSite, security::Client};
 use crate::report::{
     document::SCHEMA_VERSION,
     error,
     metrics::{Format, Page},
 };
 
-pub(super) type Answer = Response<Full<Bytes>>;
+/// A page, or what comes as it happens.
+pub(super) type Answer = Response<Either<Full<Bytes>, Channel<Bytes>>>;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -32,22 +33,43 @@ const METRICS_PAGES: &str = "\
 ";
 
 /// What one listener serves.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) enum Site {
+    Pages(Pages),
+    Remote(RemoteSite),
+}
+
+/// Pages that are there to be read.
+#[derive(Debug)]
+pub(super) enum Pages {
     Metrics { knowledge: Knowledge, oldest_reading: Duration },
     Api { knowledge: Knowledge, journal: Option<Arc<dyn Journal>> },
 }
 
 impl Site {
     pub(super) fn metrics(knowledge: Knowledge, oldest_reading: Duration) -> Arc<Self> {
-        Arc::new(Self::Metrics { knowledge, oldest_reading })
+        Arc::new(Self::Pages(Pages::Metrics { knowledge, oldest_reading }))
     }
 
     pub(super) fn api(knowledge: Knowledge, journal: Option<Arc<dyn Journal>>) -> Arc<Self> {
-        Arc::new(Self::Api { knowledge, journal })
+        Arc::new(Self::Pages(Pages::Api { knowledge, journal }))
     }
 
-    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
+    pub(super) fn remote(site: RemoteSite) -> Arc<Self> {
+        Arc::new(Self::Remote(site))
+    }
+
+    /// `client` is who asks, where that is known.
+    pub(super) async fn answer(&self, request: Request<Incoming>, client: Option<Client>) -> Answer {
+        match self {
+            Self::Pages(pages) => pages.answer(&request).await,
+            Self::Remote(site) => site.answer(request, client).await,
+        }
+    }
+}
+
+impl Pages {
+    async fn answer(&self, request: &Request<Incoming>) -> Answer {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut answer = self.refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered");
             answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -56,9 +78,9 @@ impl Site {
         if !request.body().is_end_stream() {
             return self.refuse(StatusCode::PAYLOAD_TOO_LARGE, "no body is taken");
         }
-        match &*self {
-            Self::Metrics { knowledge, oldest_reading } => metrics(knowledge, *oldest_reading, &request),
-            Self::Api { knowledge, journal } => api(knowledge, journal.clone(), &request).await,
+        match self {
+            Self::Metrics { knowledge, oldest_reading } => metrics(knowledge, *oldest_reading, request),
+            Self::Api { knowledge, journal } => api(knowledge, journal.clone(), request).await,
         }
         .unwrap_or_else(|| self.refuse(StatusCode::NOT_FOUND, "there is no such page"))
     }
@@ -142,12 +164,25 @@ fn document(value: &impl Serialize) -> Answer {
     }
 }
 
-fn api_error(status: StatusCode, why: &str) -> Answer {
+pub(super) fn api_error(status: StatusCode, why: &str) -> Answer {
     answer(status, JSON, error::document(why))
 }
 
 fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+    with_body(status, content_type, Either::Left(Full::new(body.into())))
+}
+
+/// Documents that are sent as they come to be.
+pub(super) fn as_it_comes(lines: Channel<Bytes>) -> Answer {
+    with_body(StatusCode::OK, JSON_LINES, Either::Right(lines))
+}
+
+fn with_body(
+    status: StatusCode,
+    content_type: &'static str,
+    body: Either<Full<Bytes>, Channel<Bytes>>,
+) -> Answer {
+    let mut answer = Response::new(body);
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -6,13 +6,18 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
     time::{sleep, timeout},
 };
 
-use super::{Limits, answers::Site, api_socket::ApiSocket};
+use super::{
+    Limits,
+    answers::Site,
+    api_socket::ApiSocket,
+    security::{Client, Secured, Security},
+};
 
 /// The smallest buffer that hyper takes; a request line and its headers must fit.
 const BUFFER: usize = 8 << 10;
@@ -25,16 +30,26 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 #[derive(Debug)]
 pub(super) enum Listener {
-    Tcp(TcpListener),
+    /// Plain, or over TLS.
+    Tcp(TcpListener, Option<Arc<Security>>),
     Unix(Arc<ApiSocket>),
 }
 
+/// A connection whose client has said nothing yet.
+enum Accepted {
+    Plain(Box<dyn Stream>),
+    ToSecure(TcpStream, Arc<Security>),
+}
+
 impl Listener {
-    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
-        match self {
-            Self::Tcp(listener) => Ok(Box::new(listener.accept().await?.0)),
-            Self::Unix(socket) => Ok(Box::new(socket.accept().await?)),
-        }
+    async fn accept(&self) -> io::Result<Accepted> {
+        Ok(match self {
+            Self::Tcp(listener, None) => Accepted::Plain(Box::new(listener.accept().await?.0)),
+            Self::Tcp(listener, Some(security)) => {
+                Accepted::ToSecure(listener.accept().await?.0, security.clone())
+            }
+            Self::Unix(socket) => Accepted::Plain(Box::new(socket.accept().await?)),
+        })
     }
 }
 
@@ -46,10 +61,10 @@ pub(super) async fn accept(listener: Listener, most: usize, site: Arc<Site>, lim
     while let Ok(place) = room.clone().acquire_owned().await {
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
-            Ok(stream) => {
+            Ok(accepted) => {
                 let site = site.clone();
                 connections.spawn(async move {
-                    serve(stream, site, limits).await;
+                    welcome(accepted, site, limits).await;
                     drop(place);
                 });
             }
@@ -61,10 +76,22 @@ pub(super) async fn accept(listener: Listener, most: usize, site: Arc<Site>, lim
     }
 }
 
-async fn serve(stream: Box<dyn Stream>, site: Arc<Site>, limits: Limits) {
+async fn welcome(accepted: Accepted, site: Arc<Site>, limits: Limits) {
+    match accepted {
+        Accepted::Plain(stream) => serve(stream, site, None, limits).await,
+        Accepted::ToSecure(stream, security) => {
+            // Whoever is refused has been told so.
+            if let Some(Secured { stream, client }) = security.secure(stream, limits.request).await {
+                serve(Box::new(stream), site, client, limits).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: Box<dyn Stream>, site: Arc<Site>, client: Option<Client>, limits: Limits) {
     let service = service_fn(|request| {
-        let site = site.clone();
-        async move { Ok::<_, Infallible>(site.answer(request).await) }
+        let (site, client) = (site.clone(), client.clone());
+        async move { Ok::<_, Infallible>(site.answer(request, client).await) }
     });
     let mut protocol = http1::Builder::new();
     protocol.timer(TokioTimer::new()).header_read_timeout(limits.request);

@@ -1,11 +1,14 @@
-//! What a running daemon tells others: the local API on a unix socket, which the other commands ask, and metrics and
-//! health over TCP. Both are HTTP/1, answer one request a connection, take no body, and are bounded in size, number
-//! and time; who asks too slowly is hung up on.
+//! What a running daemon tells others: the local API on a unix socket, which the other commands ask; metrics and
+//! health over TCP; and, where it is wanted, the remote trace API over mutual TLS. All are HTTP/1, answer one request a
+//! connection, and are bounded in size, number and time; who asks too slowly is hung up on.
 
+mod allowance;
 mod answers;
 mod api_socket;
 mod connections;
 mod knowledge;
+mod remote;
+mod security;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -16,13 +19,16 @@ use tokio::{
     task::JoinSet,
 };
 
+pub use self::remote::{Observer, Remote, Trace};
 use self::{
     answers::Site,
     api_socket::ApiSocket,
     connections::{Listener, accept},
     knowledge::Knowledge,
+    remote::RemoteSite,
+    security::Security,
 };
-use crate::state::State;
+use crate::{state::State, tls::Identity};
 
 /// Where metrics are served: beside the ports 9100 to 9999, all of which some exporter has as its own.
 pub const METRICS_ADDRESS: &str = "127.0.0.1:10475";
@@ -39,6 +45,10 @@ pub struct Settings {
     pub api: Option<PathBuf>,
     /// Where to listen for scrapers; no metrics without.
     pub metrics: Option<SocketAddr>,
+    /// With what metrics are served over TLS; plain HTTP without.
+    pub metrics_identity: Option<Identity>,
+    /// The remote trace API; off without.
+    pub remote: Option<Remote>,
     pub limits: Limits,
     /// What `/v1/events` answers; no such page without.
     pub journal: Option<Arc<dyn Journal>>,
@@ -57,10 +67,14 @@ pub struct Limits {
     pub scrapers: usize,
     /// Clients of the local API that are served at the same time. Its answers are large.
     pub clients: usize,
+    /// Connections of the remote trace API that are served at the same time, refused ones among them.
+    pub peers: usize,
     /// How long a request may take to come in.
     pub request: Duration,
     /// How long a connection may last, the answer included.
     pub connection: Duration,
+    /// The same of the remote trace API, which has to load its programs, to watch, and to look at the node twice.
+    pub trace: Duration,
     /// How old the last reading may be before the daemon is no longer called healthy.
     pub reading: Duration,
 }
@@ -70,8 +84,10 @@ impl Default for Limits {
         Self {
             scrapers: 128,
             clients: 8,
+            peers: 64,
             request: Duration::from_secs(2),
             connection: Duration::from_secs(20),
+            trace: Duration::from_mins(1),
             reading: Duration::from_secs(30),
         }
     }
@@ -81,6 +97,7 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Serving {
     metrics: Option<SocketAddr>,
+    remote: Option<SocketAddr>,
     _tasks: JoinSet<()>,
     _api: Option<Arc<ApiSocket>>,
 }
@@ -89,6 +106,11 @@ impl Serving {
     /// Where metrics are served, with the port that the kernel chose where 0 was asked for.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics
+    }
+
+    /// The same of the remote trace API.
+    pub fn remote_address(&self) -> Option<SocketAddr> {
+        self.remote
     }
 }
 
@@ -99,10 +121,21 @@ pub fn start(settings: &Settings, state: watch::Receiver<Arc<State>>) -> anyhow:
     let mut tasks = JoinSet::new();
     let mut metrics = None;
     if let Some(address) = settings.metrics {
+        let identity = settings.metrics_identity.clone();
+        let security = identity.map(|identity| Security::new(identity, None)).transpose()?;
         let listener = listen(address).with_context(|| cannot_listen(address))?;
         metrics = Some(listener.local_addr()?);
         let site = Site::metrics(knowledge.clone(), limits.reading);
-        tasks.spawn(accept(Listener::Tcp(listener), limits.scrapers, site, limits));
+        tasks.spawn(accept(Listener::Tcp(listener, security), limits.scrapers, site, limits));
+    }
+    let mut remote = None;
+    if let Some(Remote { address, identity, clients, observer }) = &settings.remote {
+        let security = Security::new(identity.clone(), Some(clients.clone()))?;
+        let listener = listen(*address).with_context(|| cannot_be_asked(*address))?;
+        remote = Some(listener.local_addr()?);
+        let site = Site::remote(RemoteSite::new(observer.clone()));
+        let limits = Limits { connection: limits.trace, ..limits };
+        tasks.spawn(accept(Listener::Tcp(listener, Some(security)), limits.peers, site, limits));
     }
     let mut api = None;
     if let Some(path) = &settings.api {
@@ -112,7 +145,7 @@ pub fn start(settings: &Settings, state: watch::Receiver<Arc<State>>) -> anyhow:
         api = Some(socket);
     }
     tasks.spawn(knowledge.follow(state));
-    Ok(Serving { metrics, _tasks: tasks, _api: api })
+    Ok(Serving { metrics, remote, _tasks: tasks, _api: api })
 }
 
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -129,6 +162,10 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 fn cannot_listen(address: SocketAddr) -> String {
     format!("cannot serve metrics at {address}; choose another place with --listen, or --no-metrics")
+}
+
+fn cannot_be_asked(address: SocketAddr) -> String {
+    format!("cannot serve the remote trace API at {address}; choose another place with --remote-listen")
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ fn settings(folder: Option<&Path>, limits: Limits) -> Settings {
         api: folder.map(|folder| folder.join("api.sock")),
         metrics: Some((Ipv4Addr::LOCALHOST, 0).into()),
         limits,
-        journal: None,
+        ..Settings::default()
     }
 }
 

@@ -12,10 +12,12 @@ mod rewritten;
 mod risen;
 mod suspects;
 mod table_full;
+mod told;
 pub(super) mod words;
 
 pub use rewritten::{out_of_sight, source as rewritten_source};
 pub use risen::words as risen;
+pub use told::told;
 
 use super::{
     case::{Case, Located},
@@ -48,6 +50,9 @@ pub(super) fn dropped(
         ));
     };
     let Some(sets) = case.before.rule_sets.known() else {
+        if let Some(finding) = told::finding(case, direction, hook, drop) {
+            return Ending::Located(Located { finding, place });
+        }
         let why = case.before.rule_sets.absent().unwrap_or_default();
         return unknown(format!("{}; its rules are not known: {why}", at(hook, drop)));
     };
