@@ -76,9 +76,10 @@ Examples:
 
 const VERIFY_EXAMPLES: &str = "\
 Examples:
-  caliprobe snapshot save before.json
+  caliprobe snapshot save before.json --window 10s --probe
   ip route del 172.18.0.0/16; ip link del br-1d6d3edc38f7
-  caliprobe verify before.json
+  caliprobe verify before.json --window 10s --probe
+  caliprobe verify before.json --plan plan.json
   caliprobe verify before.json after.json -o json";
 
 const CLEANUP_PLAN_EXAMPLES: &str = "\
@@ -116,6 +117,7 @@ Examples:
 const SNAPSHOT_EXAMPLES: &str = "\
 Examples:
   caliprobe snapshot save before.json
+  caliprobe snapshot save before.json --window 10s --probe
   caliprobe snapshot show before.json";
 
 const CLEANUP_EXAMPLES: &str = "\
@@ -535,10 +537,8 @@ pub struct RoutesArgs {
 #[derive(Debug, Subcommand)]
 pub enum SnapshotCommand {
     /// Write a snapshot. It holds routes, addresses, rules, names and log lines of this node.
-    Save {
-        /// A file that is not there yet; - for standard output.
-        file: PathBuf,
-    },
+    #[command(after_help = SNAPSHOT_EXAMPLES)]
+    Save(SnapshotSaveArgs),
     /// Say what a snapshot holds.
     Show {
         /// The snapshot; - for standard input.
@@ -547,12 +547,45 @@ pub enum SnapshotCommand {
 }
 
 #[derive(Debug, Args)]
+pub struct SnapshotSaveArgs {
+    /// A file that is not there yet; - for standard output.
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub watched: WatchedArgs,
+}
+
+/// What of a node takes time to see, or packets.
+#[derive(Debug, Args)]
+pub struct WatchedArgs {
+    /// Count the pods' traffic for so long too, and what of it is lost, by the running daemon or by programs of its own.
+    #[arg(long, value_name = "DURATION", value_parser = window)]
+    pub window: Option<Duration>,
+    /// Send echo requests to every pod of this node and to the tunnel's end of every other node, at most 50 a second.
+    #[arg(long)]
+    pub probe: bool,
+}
+
+fn window(text: &str) -> Result<Duration, String> {
+    let window = configuration::interval(text)?;
+    if window < Duration::from_secs(2) {
+        return Err("it is at least 2s: what varies shows by several readings".to_owned());
+    }
+    Ok(window)
+}
+
+#[derive(Debug, Args)]
 #[command(after_help = VERIFY_EXAMPLES)]
 pub struct VerifyArgs {
     /// A snapshot from before.
     pub before: PathBuf,
     /// A later one; without it, this node as it is now.
+    #[arg(conflicts_with_all = ["window", "probe"])]
     pub after: Option<PathBuf>,
+    /// A clean-up plan: what it takes away is meant, and must be gone.
+    #[arg(long, value_name = "FILE")]
+    pub plan: Option<PathBuf>,
+    #[command(flatten)]
+    pub watched: WatchedArgs,
 }
 
 #[derive(Debug, Subcommand)]

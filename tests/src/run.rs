@@ -163,14 +163,23 @@ fn one(scenario: &Scenario, lab: &Lab) -> Result<Outcome> {
     }
     let machine = cluster.machine(&scenario.on)?;
     let recording = Recording::of(scenario).filter(|_| lab.record);
-    let said = ask(scenario, lab, &caliprobe, machine, recording.as_ref())?;
+    let judge = if lab.without_bpf { differences_of_less } else { differences };
+    let expect = scenario.expect_without_bpf.as_ref().filter(|_| lab.without_bpf).unwrap_or(&scenario.expect);
+    let mut asked = 1;
+    let mut said = ask(scenario, lab, &caliprobe, machine, recording.as_ref())?;
+    while asked < scenario.times && judge(expect, &said).is_empty() {
+        asked += 1;
+        said = ask(scenario, lab, &caliprobe, machine, recording.as_ref())?;
+    }
     let time = start.elapsed();
     if let Some(recording) = recording {
         println!("{}", machine.run(|| recording.line())?);
     }
-    let judge = if lab.without_bpf { differences_of_less } else { differences };
-    let expect = scenario.expect_without_bpf.as_ref().filter(|_| lab.without_bpf).unwrap_or(&scenario.expect);
-    Ok(Outcome { differences: judge(expect, &said), said, time })
+    let mut differences = judge(expect, &said);
+    if scenario.times > 1 && !differences.is_empty() {
+        differences.push(format!("this {} times, and the {asked}. time it was not so", scenario.times));
+    }
+    Ok(Outcome { differences, said, time })
 }
 
 /// What starts caliprobe with the scenario's privileges.

@@ -36,6 +36,9 @@ pub struct Scenario {
     /// Whether it is run on every kernel whenever all tests are; the others are where asked for.
     #[serde(default, rename = "short")]
     _short: bool,
+    /// How many minutes it may take where one is not enough; whoever starts the lab keeps to it.
+    #[serde(default, rename = "minutes")]
+    _minutes: u32,
     /// Shell commands by machine (a node, a pod or the router), run before caliprobe, which is
     /// `$CALIPROBE`. Where they break nothing the table is named `prepare`.
     #[serde(default, rename = "break", alias = "prepare")]
@@ -54,6 +57,9 @@ pub struct Scenario {
     /// caliprobe itself.
     #[serde(default, deserialize_with = "words")]
     pub run: Vec<String>,
+    /// How often caliprobe is asked, one after the other; each time what is expected must hold.
+    #[serde(default = "once")]
+    pub times: u32,
     /// Whether caliprobe runs as a user without privileges.
     #[serde(default)]
     pub unprivileged: bool,
@@ -72,6 +78,10 @@ pub struct Scenario {
     /// The same: scripts, one after the other, which judge for themselves what `$CALIPROBE` shows.
     #[serde(default)]
     pub steps: Vec<Step>,
+}
+
+fn once() -> u32 {
+    1
 }
 
 /// Where a scenario's fault meets the packets.

@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: what each kernel program costs on this machine's kernel, what it costs to answer a scraper, and
-//! what the daemon takes on a large node.
+//! `cargo xtask bench`: what each kernel program costs on this machine's kernel, what it costs to answer a scraper, to
+//! save and read a large snapshot, and what the daemon takes on a large node.
 
 use std::process::ExitCode;
 
@@ -14,8 +14,10 @@ pub fn run() -> Result<ExitCode> {
     setup::ensure(&[])?;
     let programs = run_as_root("programs", &["--features", "bench"])?;
     println!();
-    command::run(cargo().args(["bench", "--quiet", "--package", "caliprobe", "--bench", "pages"]))?;
-    println!();
+    for bench in ["pages", "snapshots"] {
+        command::run(cargo().args(["bench", "--quiet", "--package", "caliprobe", "--bench", bench]))?;
+        println!();
+    }
     let daemon = run_as_root("daemon", &[])?;
     Ok(if programs && daemon { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -103,8 +103,7 @@ impl Scenarios<'_> {
     /// Runs them in one guest and keeps their results; the exit code is that of `caliprobe-lab run`.
     pub fn run(self, kernel: &Kernel, stdout: &mut (dyn io::Write + Send)) -> Result<i32> {
         let mut reading = Reading::new(stdout);
-        let scenarios = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
-        let time_limit = GUEST.min(BOOT + SCENARIO * scenarios);
+        let time_limit = GUEST.min(BOOT + SCENARIO * scenarios::minutes(self.files));
         let code = Guest { kernel, time_limit }.run(&self.command(kernel)?, &mut reading);
         let known = scenarios::all()?;
         let results = reading.results(&known.iter().map(|scenario| scenario.name.as_str()));

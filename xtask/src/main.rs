@@ -9,6 +9,7 @@ use crate::{
     cache::Cache,
     cases::CasesArguments,
     demo::DemoArguments,
+    fuzz::FuzzArguments,
     guest::Guest,
     kernels::{Kernel, Selection, Series},
     lab::LabArguments,
@@ -26,6 +27,7 @@ mod counts;
 mod debian;
 mod demo;
 mod docs;
+mod fuzz;
 mod guest;
 mod kernels;
 mod lab;
@@ -60,6 +62,8 @@ enum Task {
     Docs,
     /// Measures what each kernel program costs over an empty one
     Bench,
+    /// Reads and judges snapshots and plans that are changed at random
+    Fuzz(FuzzArguments),
     /// Runs scenario files in guests, or opens a shell in the lab's cluster
     Lab(LabArguments),
     /// Shows every code, where its fault can lie, and what the lab said of it on each kernel
@@ -97,6 +101,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Cases(arguments) => cases::run(&arguments),
         Task::Docs => docs::run(),
         Task::Bench => bench::run(),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Lab(arguments) => lab::run(&arguments),
         Task::Table(arguments) => table::run(&arguments),
         Task::Guest { kernels, time_limit, terminal, command } => {

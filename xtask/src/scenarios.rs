@@ -17,10 +17,17 @@ pub struct Scenario {
     /// Whether it is run on every kernel whenever all tests are.
     #[serde(default)]
     pub short: bool,
+    /// How many minutes it may take.
+    #[serde(default = "one_minute")]
+    pub minutes: u32,
     /// Where on the path its fault lies.
     pub fault: Option<Place>,
     #[serde(default)]
     pub expect: Expected,
+}
+
+fn one_minute() -> u32 {
+    1
 }
 
 /// Where a fault meets packets, or that it is a node's state, which none needs to meet.
@@ -81,6 +88,11 @@ pub fn all() -> Result<Vec<Scenario>> {
     }
     files.sort();
     files.into_iter().map(Scenario::read).collect()
+}
+
+/// How long scenario files may take in all; the lab says what is wrong with one that cannot be read.
+pub fn minutes(files: &[PathBuf]) -> u32 {
+    files.iter().map(|file| Scenario::read(file.clone()).map_or(1, |scenario| scenario.minutes)).sum()
 }
 
 /// The files of all of them, or of the short set.

@@ -33,15 +33,18 @@ pub enum DropKind {
 
 impl DropKind {
     pub fn of(drop: &DropSighting) -> Self {
-        let reason = drop.reason.as_deref().unwrap_or_default();
-        let symbol = drop.symbol.as_deref().unwrap_or_default();
-        match reason {
+        Self::of_names(drop.reason.as_deref(), drop.symbol.as_deref(), drop.hook)
+    }
+
+    /// The same for drops of which no more than this is known.
+    pub fn of_names(reason: Option<&str>, symbol: Option<&str>, hook: Option<NetfilterHook>) -> Self {
+        match reason.unwrap_or_default() {
             "IP_RPFILTER" => return Self::ReversePath,
             "IP_INNOROUTES" | "IP_INADDRERRORS" | "IP_OUTNOROUTES" | "IP_LOCAL_SOURCE"
             | "IP_INVALID_SOURCE" => {
                 return Self::RouteLookUp;
             }
-            "NETFILTER_DROP" => return Self::Netfilter(drop.hook),
+            "NETFILTER_DROP" => return Self::Netfilter(hook),
             "NEIGH_FAILED" | "NEIGH_CREATEFAIL" | "NEIGH_QUEUEFULL" | "NEIGH_DEAD" => return Self::Neighbour,
             "SKB_CSUM" | "TCP_CSUM" | "UDP_CSUM" | "ICMP_CSUM" | "IP_CSUM" => return Self::Checksum,
             "FULL_RING" | "CPU_BACKLOG" => return Self::Queue,
@@ -51,10 +54,10 @@ impl DropKind {
             reason if reason.starts_with("TCP_") => return Self::Socket,
             _ => {}
         }
-        if drop.hook.is_some() {
-            return Self::Netfilter(drop.hook);
+        if hook.is_some() {
+            return Self::Netfilter(hook);
         }
-        match symbol {
+        match symbol.unwrap_or_default() {
             "ip_error" => Self::RouteLookUp,
             "ip_rcv_finish_core" | "ip_rcv_finish" | "fib_validate_source" => Self::ReversePath,
             "__netif_receive_skb_core" => Self::Filter,

@@ -14,6 +14,7 @@ use anyhow::{Context as _, bail, ensure};
 use jiff::Timestamp;
 
 use super::{
+    bare_packets::BarePackets,
     guard,
     journal::{self, Begun, Entry, Journal, Lock, Standing},
     kernel::Kernel,
@@ -106,10 +107,19 @@ pub enum Outcome {
 
 #[derive(Debug)]
 pub enum Why {
-    /// What got worse, and how many packets the kernel found no route for meanwhile.
-    Worse { changes: Vec<Change>, without_route: u64 },
+    /// What got worse, and what that cost until it was back.
+    Worse { changes: Vec<Change>, lost: Lost },
     /// A step could not be taken, or somebody ended it.
     Stopped(String),
+}
+
+/// Packets that were lost while a clean-up went on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// For which the kernel found no route; this node's in all.
+    pub without_route: u64,
+    /// For pods, and left bare by the default route; absent where that could not be counted.
+    pub bare: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -230,6 +240,7 @@ pub async fn apply(
         prepared: &prepared,
         surroundings,
         taken: Vec::new(),
+        bare: BarePackets::count(&Model::new(&prepared.before)).ok(),
     };
     let started = settings.confirmation.map_or(Ok(()), |confirmation| guard::start(confirmation.guard));
     let result = match started {
@@ -243,6 +254,12 @@ pub async fn apply(
     let Run { journal, taken, .. } = run;
     let steps = results(&prepared, &journal, &taken, &outcome);
     Ok(Applied { outcome, steps, journal: journal.path().to_owned(), snapshot })
+}
+
+/// Whether the kernel says that there is no such thing: `ESRCH` of a route, `ENODEV` of a device.
+fn is_gone(error: &anyhow::Error) -> bool {
+    let of = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());
+    of.into_iter().any(|code| code == libc::ESRCH || code == libc::ENODEV)
 }
 
 /// The snapshot of the clean-up before, which is over. Fails where it is not.
@@ -292,6 +309,8 @@ struct Run<'r, S> {
     surroundings: &'r mut S,
     /// When each step was taken.
     taken: Vec<(Instant, Option<Instant>)>,
+    /// Absent where it could not be counted.
+    bare: Option<BarePackets>,
 }
 
 impl<S: Surroundings> Run<'_, S> {
@@ -319,7 +338,14 @@ impl<S: Surroundings> Run<'_, S> {
         self.journal.write(doing)?;
         self.surroundings.at(Boundary::BeforeChange(number));
         self.taken.push((Instant::now(), None));
-        steps::carry_out(&self.kernel, &step.action, &before)?;
+        if let Err(error) = steps::carry_out(&self.kernel, &step.action, &before) {
+            if is_gone(&error) {
+                // Somebody else took it away since it was looked at: it is not ours to put back.
+                self.taken.pop();
+                self.journal.write(Entry::PutBack { step: number, problem: None })?;
+            }
+            return Err(error);
+        }
         self.surroundings.at(Boundary::AfterChange(number));
         self.journal.write(Entry::Done { step: number })?;
         self.surroundings.at(Boundary::Done(number));
@@ -335,7 +361,7 @@ impl<S: Surroundings> Run<'_, S> {
                 tokio::time::sleep(STILL_WORSE).await;
                 let still = self.worse().await?;
                 if !still.is_empty() {
-                    return Err(Why::Worse { changes: still, without_route: 0 });
+                    return Err(Why::Worse { changes: still, lost: Lost::default() });
                 }
             }
             let left = end.saturating_duration_since(Instant::now());
@@ -359,7 +385,7 @@ impl<S: Surroundings> Run<'_, S> {
     async fn worse(&mut self) -> Result<Vec<Change>, Why> {
         let after = self.surroundings.look().await;
         let after = after.map_err(|error| Why::Stopped(format!("cannot read this node: {error:#}")))?;
-        let changes = before_after::judge(&Model::new(&self.prepared.before), &Model::new(&after));
+        let changes = before_after::judge(&Model::new(&self.prepared.before), &Model::new(&after), None);
         let is_meant = |change: &Change| self.prepared.meant.contains(&change.subject.value);
         Ok(changes
             .into_iter()
@@ -381,7 +407,7 @@ impl<S: Surroundings> Run<'_, S> {
         let now = Instant::now();
         self.taken.iter_mut().for_each(|(_, back)| *back = Some(now));
         let why = match why {
-            Why::Worse { changes, .. } => Why::Worse { changes, without_route: self.without_route().await },
+            Why::Worse { changes, .. } => Why::Worse { changes, lost: self.lost().await },
             stopped @ Why::Stopped(_) => stopped,
         };
         Ok(match put_back.left {
@@ -390,14 +416,17 @@ impl<S: Surroundings> Run<'_, S> {
         })
     }
 
-    /// Packets that the kernel found no route for since the clean-up began.
-    async fn without_route(&mut self) -> u64 {
+    /// Since the clean-up began.
+    async fn lost(&mut self) -> Lost {
         let sum = |sample: &Sample| -> u64 {
             let counters = ["Ip.OutNoRoutes", "IpExt.InNoRoutes"];
             counters.iter().filter_map(|name| sample.counters.get(*name)).sum()
         };
         let now = self.surroundings.look().await.map_or(0, |now| sum(&now));
-        now.saturating_sub(sum(&self.prepared.before))
+        Lost {
+            without_route: now.saturating_sub(sum(&self.prepared.before)),
+            bare: self.bare.as_mut().map(BarePackets::so_far),
+        }
     }
 }
 

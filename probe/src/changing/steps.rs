@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    device_settings,
     kernel::{Kernel, Place},
     messages::{KeptAddress, KeptLink, KeptRoute},
 };
@@ -33,18 +34,16 @@ pub enum Before {
         first: bool,
     },
     /// A device that was up, with what the kernel takes away when it goes down.
-    Up {
-        name: String,
-        on_it: OnDevice,
-    },
+    Up { name: String, on_it: OnDevice },
     Bridge {
         link: KeptLink,
         on_it: OnDevice,
+        /// Its own settings, by group and name.
+        #[serde(default)]
+        settings: BTreeMap<String, String>,
     },
     /// A device that cannot be made again.
-    Device {
-        name: String,
-    },
+    Device { name: String },
 }
 
 /// What ends with a device.
@@ -94,7 +93,11 @@ pub fn look(kernel: &Kernel, action: &Action) -> anyhow::Result<Before> {
             ensure_unused(kernel, link)?;
             let (kept, now) = find_link(kernel, link)?;
             Ok(match now.kind.as_deref() {
-                Some("bridge") => Before::Bridge { link: kept, on_it: on_device(kernel, link.index)? },
+                Some("bridge") => Before::Bridge {
+                    link: kept,
+                    on_it: on_device(kernel, link.index)?,
+                    settings: device_settings::read(&link.name),
+                },
                 _ => Before::Device { name: link.name.clone() },
             })
         }
@@ -220,7 +223,7 @@ pub fn put_back(kernel: &Kernel, before: &Before) -> Result<(), NotPutBack> {
             kernel.set_up(index, true).with_context(|| format!("cannot set {name} up"))?;
             add_routes(kernel, name, index, on_it)
         }
-        Before::Bridge { link, on_it } => put_bridge_back(kernel, link, on_it),
+        Before::Bridge { link, on_it, settings } => put_bridge_back(kernel, link, on_it, settings),
         Before::Device { name } => match index_of(kernel, name)? {
             Some(_) => Ok(()),
             None => {
@@ -284,7 +287,12 @@ fn kernel_reads(route: &KeptRoute) -> Option<Route> {
     crate::sources::netlink::read_route(&RouteMessage::parse(route.bytes()).ok()?)
 }
 
-fn put_bridge_back(kernel: &Kernel, kept: &KeptLink, on_it: &OnDevice) -> Result<(), NotPutBack> {
+fn put_bridge_back(
+    kernel: &Kernel,
+    kept: &KeptLink,
+    on_it: &OnDevice,
+    settings: &BTreeMap<String, String>,
+) -> Result<(), NotPutBack> {
     let name = kept.name();
     let find = || -> anyhow::Result<Option<(KeptLink, Link)>> {
         Ok(kernel.links()?.into_iter().find(|(_, link)| link.name == name))
@@ -302,6 +310,8 @@ fn put_bridge_back(kernel: &Kernel, kept: &KeptLink, on_it: &OnDevice) -> Result
     }
     let (now, link) = find()?.with_context(|| format!("{name} was made, and is not there"))?;
     let index = link.index;
+    // Before it is up, when some of them would act.
+    let set = device_settings::put_back(&name, settings);
     give_addresses(kernel, &name, index, on_it)?;
     kernel.change_link(&kept.flags_request(index)).with_context(|| format!("cannot set {name} as it was"))?;
     add_routes(kernel, &name, index, on_it)?;
@@ -310,7 +320,8 @@ fn put_bridge_back(kernel: &Kernel, kept: &KeptLink, on_it: &OnDevice) -> Result
     for request in requests {
         refused = refused.and(kernel.change_link(&request));
     }
-    refused.map_err(|error| NotPutBack::Never(format!("{name} is back, but for an option: {error}")))
+    refused.map_err(|error| NotPutBack::Never(format!("{name} is back, but for an option: {error}")))?;
+    set.map_err(|error| NotPutBack::Never(format!("{name} is back, but for a setting: {error}")))
 }
 
 fn give_addresses(kernel: &Kernel, name: &str, index: u32, on_it: &OnDevice) -> Result<(), NotPutBack> {

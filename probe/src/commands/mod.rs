@@ -23,3 +23,4 @@ mod standard_output;
 pub mod verify;
 pub mod version;
 pub mod watch;
+mod watched;

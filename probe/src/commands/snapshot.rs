@@ -1,25 +1,26 @@
 //! `caliprobe snapshot`: this node's state in a file, and what such a file holds.
 
 use std::{
-    fs,
-    io::{self, Write as _},
+    io::{self, BufWriter, Write as _},
     path::Path,
 };
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::{check, look, progress::Progress};
+use super::{check, look, progress::Progress, watched};
 use crate::{
-    cli::{Global, Output, SnapshotCommand},
+    cli::{Global, Output, SnapshotCommand, SnapshotSaveArgs},
     exit::Exit,
     model::Model,
+    probing::everyone,
     report::snapshot::SnapshotDocument,
-    sample::Sample,
+    sample::{Fact, Sample},
+    sources::saved,
 };
 
 pub async fn run(command: &SnapshotCommand, global: &Global) -> anyhow::Result<Exit> {
     match command {
-        SnapshotCommand::Save { file } => save(file, global).await?,
+        SnapshotCommand::Save(args) => save(args, global).await?,
         SnapshotCommand::Show { file } => show(&one(file, global)?, global)?,
     }
     Ok(Exit::Fine)
@@ -40,7 +41,8 @@ pub fn one(file: &Path, global: &Global) -> anyhow::Result<Sample> {
     Ok(sample)
 }
 
-async fn save(file: &Path, global: &Global) -> anyhow::Result<()> {
+async fn save(args: &SnapshotSaveArgs, global: &Global) -> anyhow::Result<()> {
+    let file = args.file.as_path();
     let to_standard_output = file == Path::new("-");
     ensure!(
         to_standard_output || !file.exists(),
@@ -48,27 +50,28 @@ async fn save(file: &Path, global: &Global) -> anyhow::Result<()> {
         file.display()
     );
     let progress = Progress::of("looking at this node", global);
-    let text = serde_json::to_vec(&check::look(global).await?)?;
+    let sample = whole(args, global).await?;
     drop(progress);
     if to_standard_output {
-        io::stdout().lock().write_all(&text)?;
+        serde_json::to_writer(BufWriter::new(io::stdout().lock()), &sample)?;
         return Ok(());
     }
-    write_whole(file, &text).with_context(|| format!("cannot write {}", file.display()))?;
-    eprintln!("{}: {} KiB", file.display(), text.len().div_ceil(1024));
+    let bytes =
+        saved::write_whole(file, &sample).with_context(|| format!("cannot write {}", file.display()))?;
+    eprintln!("{}: {} KiB", file.display(), bytes.div_ceil(1024));
     Ok(())
 }
 
-/// All of it or nothing: it gets its name once it is on the disk, and no file of that name is lost.
-fn write_whole(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut unnamed = tempfile::NamedTempFile::new_in(folder)?;
-    unnamed.write_all(bytes)?;
-    unnamed.as_file().sync_all()?;
-    unnamed.persist_noclobber(file)?;
-    // The name too.
-    fs::File::open(folder)?.sync_all()?;
-    Ok(())
+/// This node as it is once everything is counted and asked.
+async fn whole(args: &SnapshotSaveArgs, global: &Global) -> anyhow::Result<Sample> {
+    let ledger = watched::ledger(args.watched.window, global).await?;
+    let mut sample = check::look(global).await?;
+    sample.ledger = ledger;
+    if args.watched.probe {
+        let model = Model::new(&sample);
+        sample.echoes = Fact::Known(everyone::ask(everyone::of(&model)).await?);
+    }
+    Ok(sample)
 }
 
 fn show(sample: &Sample, global: &Global) -> anyhow::Result<()> {

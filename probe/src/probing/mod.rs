@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod echo;
+pub mod everyone;
 pub mod flow_id;
 pub mod follow;
 pub mod follower;

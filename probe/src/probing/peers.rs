@@ -27,8 +27,12 @@ const ARP_PATIENCE: Duration = Duration::from_millis(3_300);
 
 /// Asks each peer that has a tunnel address, or a block whose first address it mostly is.
 pub async fn greet(model: &Model<'_>) -> anyhow::Result<Vec<PeerEcho>> {
-    let peers = peers::all(model);
-    ask(peers.iter().filter_map(|peer| tunnel_address(model, peer)).collect(), PATIENCE).await
+    ask(tunnel_addresses(model), PATIENCE).await
+}
+
+/// Each peer's end of the tunnel, as far as it is known.
+pub(super) fn tunnel_addresses(model: &Model<'_>) -> Vec<PeerEcho> {
+    peers::all(model).iter().filter_map(|peer| tunnel_address(model, peer)).collect()
 }
 
 /// Asks nodes at their own addresses, as encapsulated packets go to them. Waits until the kernel has given up to
@@ -38,7 +42,7 @@ pub async fn ask_nodes(addresses: impl Iterator<Item = Ipv4Addr>) -> anyhow::Res
     ask(addresses.map(echo).collect(), ARP_PATIENCE).await
 }
 
-async fn ask(mut asked: Vec<PeerEcho>, patience: Duration) -> anyhow::Result<Vec<PeerEcho>> {
+pub(super) async fn ask(mut asked: Vec<PeerEcho>, patience: Duration) -> anyhow::Result<Vec<PeerEcho>> {
     asked.truncate(usize::from(u16::MAX));
     let sender = EchoSocket::open(None)?.register(Cookie::random())?;
     let mut sent = Vec::with_capacity(asked.len());

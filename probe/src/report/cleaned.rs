@@ -46,6 +46,8 @@ pub struct CleanedDocument {
     pub worse: Vec<Change>,
     /// Packets that the kernel found no route for while something was away; this node's in all.
     pub packets_without_route: Option<u64>,
+    /// Packets for pods that left bare by the default route meanwhile.
+    pub bare_packets: Option<u64>,
     /// Why it ended before its end.
     pub why: Option<String>,
     /// What keeps a part from being put back; `cleanup undo` tries again.
@@ -86,6 +88,7 @@ impl CleanedDocument {
             steps: Vec::new(),
             worse: Vec::new(),
             packets_without_route: None,
+            bare_packets: None,
             why: None,
             left: None,
             confirm_within_seconds: None,
@@ -124,10 +127,11 @@ impl CleanedDocument {
 
     fn explain(&mut self, why: Why) {
         match why {
-            Why::Worse { changes, without_route } => {
+            Why::Worse { changes, lost } => {
                 self.result = Result::RolledBack;
                 self.worse = changes;
-                self.packets_without_route = Some(without_route);
+                self.packets_without_route = Some(lost.without_route);
+                self.bare_packets = lost.bare;
             }
             Why::Stopped(why) => {
                 self.result = Result::Stopped;
@@ -182,7 +186,7 @@ impl CleanedDocument {
             ),
             Result::RolledBack => {
                 let worse = self.worse.first().map_or("", |change| &change.summary);
-                format!("ROLLED BACK  {name}: {worse}{}", self.all_back())
+                format!("ROLLED BACK  {name}: {worse}{}{}", self.all_back(), self.cost())
             }
             Result::Stopped => format!("STOPPED  {name}: {why}{}", self.all_back()),
             Result::JournalLeft => format!(
@@ -203,6 +207,15 @@ impl CleanedDocument {
             "; put back, but for what cannot be made again"
         } else {
             "; everything is as before"
+        }
+    }
+
+    fn cost(&self) -> String {
+        let lost = self.packets_without_route.unwrap_or(0) + self.bare_packets.unwrap_or(0);
+        match lost {
+            0 => String::new(),
+            1 => "; 1 packet was lost meanwhile".to_owned(),
+            lost => format!("; {lost} packets were lost meanwhile"),
         }
     }
 
@@ -234,7 +247,12 @@ impl CleanedDocument {
             push(&mut text, label, &format!("{}{more}", step.command));
         }
         if let Some(packets) = self.packets_without_route {
-            push(&mut text, "lost", &format!("{packets} packets of this node found no route meanwhile"));
+            let bare = self.bare_packets.map_or_else(
+                || "; how many left bare is not known".to_owned(),
+                |bare| format!(", {bare} for pods left bare by the default route"),
+            );
+            let line = format!("{packets} packets of this node found no route meanwhile{bare}");
+            push(&mut text, "lost", &line);
         }
         if matches!(self.result, Result::Done | Result::Awaiting) {
             push(&mut text, "undo", "caliprobe cleanup undo");

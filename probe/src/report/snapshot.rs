@@ -51,6 +51,8 @@ impl SnapshotDocument {
             ("the pods' names", why(&sample.cni_results)),
             ("BIRD's sessions", why(&sample.bird)),
             ("Calico's processes", why(&sample.control_plane.processes)),
+            ("what was counted", why(&sample.ledger)),
+            ("who answers", why(&sample.echoes)),
         ];
         Self {
             header: Header::new("snapshot", &sample.time, Node::of(model)),

@@ -7,12 +7,15 @@ use super::{
     text::{QUIET_WIDTH, finding_code, fixes, printable, push, shorten},
 };
 use crate::{
-    causes::before_after::{Change, Meaning},
+    causes::before_after::{self, Change, LossRate, Meaning, Traffic},
     model::Model,
+    plan::Plan,
 };
 
 /// As many harmless changes as a person reads.
 const MOST_HARMLESS: usize = 20;
+/// As many kinds of losses.
+const MOST_LOSSES: usize = 10;
 
 #[derive(Debug, Serialize)]
 pub struct VerifyDocument {
@@ -27,6 +30,10 @@ pub struct VerifyDocument {
     pub was_reached: Reached,
     /// The worst first.
     pub changes: Vec<Change>,
+    /// How many steps the plan has, where one was given.
+    pub planned_steps: Option<usize>,
+    /// What was counted over a time before and now.
+    pub traffic: Option<Traffic>,
     pub not_seen: Vec<NotSeen>,
 }
 
@@ -36,6 +43,8 @@ pub enum Outcome {
     /// Nothing that was reached is lost.
     Intact,
     Regression,
+    /// Nothing is lost, and something that the plan takes away is there.
+    Unfinished,
     /// Something changed that these looks do not explain.
     Unknown,
 }
@@ -54,23 +63,13 @@ impl Reached {
 }
 
 impl VerifyDocument {
-    pub fn new(before: &Model<'_>, after: &Model<'_>, changes: Vec<Change>) -> Self {
+    pub fn new(before: &Model<'_>, after: &Model<'_>, changes: Vec<Change>, plan: Option<&Plan>) -> Self {
         let worst = changes.iter().map(|change| change.meaning).min();
-        let mut not_seen = NotSeen::of_lines(after.sample);
-        if before.sample.node.boot_id != after.sample.node.boot_id {
-            not_seen.push(NotSeen {
-                what: "devices over the restart".to_owned(),
-                why: "the node was started anew between the two: all devices are new".to_owned(),
-            });
-        }
-        not_seen.push(NotSeen {
-            what: "whether pods answer".to_owned(),
-            why: "routes and settings were compared, nothing was sent".to_owned(),
-        });
         Self {
             header: Header::new("verify", &after.sample.time, Node::of(after)),
             verdict: match worst {
                 Some(Meaning::Regression) => Outcome::Regression,
+                Some(Meaning::Unfinished) => Outcome::Unfinished,
                 Some(Meaning::Unknown) => Outcome::Unknown,
                 _ => Outcome::Intact,
             },
@@ -78,7 +77,9 @@ impl VerifyDocument {
             reached: Reached::of(after),
             was_reached: Reached::of(before),
             changes,
-            not_seen,
+            planned_steps: plan.map(|plan| plan.steps.len()),
+            traffic: before_after::traffic(before, after),
+            not_seen: before_after::not_seen(before, after),
         }
     }
 
@@ -98,17 +99,28 @@ impl VerifyDocument {
         };
         let headline = match self.verdict {
             Outcome::Regression => first(Meaning::Regression, "REGRESSION"),
+            Outcome::Unfinished => first(Meaning::Unfinished, "UNFINISHED"),
             Outcome::Unknown => first(Meaning::Unknown, "UNKNOWN"),
             Outcome::Intact => None,
         };
         headline.unwrap_or_else(|| {
             let Reached { pods, blocks } = self.reached;
-            let changes = match self.changes.len() {
+            let changes = match self.changes.iter().filter(|change| change.meaning != Meaning::Dark).count() {
                 0 => "nothing changed".to_owned(),
                 1 => "1 change".to_owned(),
                 several => format!("{several} changes"),
             };
-            format!("INTACT  {name}: nothing that was reached is lost, {pods} pods and {blocks} remote blocks; {changes}")
+            let done = match self.planned_steps {
+                None => "",
+                Some(0) => ", and the plan has no step",
+                Some(_) => ", all that was meant is gone",
+            };
+            let dark = self.with(Meaning::Dark).next().map_or_else(String::new, |change| {
+                format!("; still dark: {}{}", change.summary, more(self.with(Meaning::Dark).count()))
+            });
+            format!(
+                "INTACT  {name}: nothing that was reached is lost, {pods} pods and {blocks} remote blocks; {changes}{done}{dark}"
+            )
         })
     }
 
@@ -124,8 +136,11 @@ impl VerifyDocument {
         for change in &self.changes {
             let label = match change.meaning {
                 Meaning::Regression => "worse",
+                Meaning::Unfinished => "left",
                 Meaning::Unknown => "?",
+                Meaning::Dark => "dark",
                 Meaning::Healed => "healed",
+                Meaning::Meant => "meant",
                 Meaning::Harmless => continue,
             };
             let code = change
@@ -147,9 +162,34 @@ impl VerifyDocument {
         if left > 0 {
             push(&mut text, "ok", &format!("{left} more harmless changes; -o json has them all"));
         }
+        if let Some(traffic) = &self.traffic {
+            traffic_lines(&mut text, traffic);
+        }
         for not_seen in &self.not_seen {
             push(&mut text, "?", &format!("not seen: {}: {}", not_seen.what, not_seen.why));
         }
         printable(&text)
     }
+}
+
+fn traffic_lines(text: &mut String, traffic: &Traffic) {
+    let rate = |rate: Option<before_after::Rate>| {
+        rate.map_or_else(|| "not counted".to_owned(), |rate| format!("{:.1}", rate.per_second))
+    };
+    let line =
+        format!("{} packets a second from and to pods, before {}", rate(traffic.now), rate(traffic.before));
+    push(text, "seen", &line);
+    for loss in traffic.losses.iter().take(MOST_LOSSES) {
+        let line = format!("{} a second {}, before {}", rate(loss.now), loss_words(loss), rate(loss.before));
+        push(text, "lost", &line);
+    }
+}
+
+fn loss_words(loss: &LossRate) -> String {
+    if loss.bare {
+        return "left bare for a pool".to_owned();
+    }
+    let function = loss.symbol.as_deref().unwrap_or("a function without a name");
+    let reason = loss.reason.as_deref().map_or_else(String::new, |reason| format!(" ({reason})"));
+    format!("in {function}{reason}")
 }

@@ -10,6 +10,7 @@ mod host;
 mod netfilter;
 mod routing_daemon;
 mod surroundings;
+mod watched;
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -26,6 +27,7 @@ pub use netfilter::{
 };
 pub use routing_daemon::{BgpSession, Bird, BirdRoute, PeerKind};
 pub use surroundings::{Lifeline, OwnedDevice, Owner, OwnerKind, Surroundings};
+pub use watched::{Echo, Ledger};
 
 /// The version of this format. Fields may be added without a new version.
 pub const FORMAT_VERSION: u32 = 1;
@@ -140,6 +142,12 @@ pub struct Sample {
     /// Whose devices are whose, and what must not be cut off; where something is to be taken away.
     #[serde(default)]
     pub surroundings: Fact<Surroundings>,
+    /// What a running probe counted until then.
+    #[serde(default)]
+    pub ledger: Fact<Ledger>,
+    /// Who answered, of the pods and nodes that were asked.
+    #[serde(default)]
+    pub echoes: Fact<Vec<Echo>>,
     /// Parts that this sample does not hold, and why: those lists are empty because nobody looked, not because
     /// nothing is there. A look at a live node holds every part.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -4,7 +4,7 @@
 use std::{
     borrow::Cow,
     fs::{self, File},
-    io::{self, Read},
+    io::{self, BufWriter, Read},
     path::{Path, PathBuf},
 };
 
@@ -54,6 +54,22 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<Sample>> {
     Ok(samples)
 }
 
+/// Writes a sample, all of it or nothing: the file gets its name once it is on the disk, and no file of that name is
+/// lost. Returns how many bytes it has.
+pub fn write_whole(file: &Path, sample: &Sample) -> anyhow::Result<u64> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let unnamed = tempfile::NamedTempFile::new_in(folder)?;
+    let mut writer = BufWriter::new(unnamed);
+    serde_json::to_writer(&mut writer, sample)?;
+    let unnamed = writer.into_inner()?;
+    unnamed.as_file().sync_all()?;
+    let bytes = unnamed.as_file().metadata()?.len();
+    unnamed.persist_noclobber(file)?;
+    // The name too.
+    File::open(folder)?.sync_all()?;
+    Ok(bytes)
+}
+
 /// Where a file lies within an input.
 struct Place {
     /// Its folder, or itself where it lies in none.
@@ -101,6 +117,13 @@ impl Gathered {
         if !about.is_file() && depth > 0 {
             return Ok(());
         }
+        ensure!(
+            about.len() <= LARGEST,
+            "{}: {} MiB are more than the {} MiB of an input",
+            name.display(),
+            about.len() >> 20,
+            LARGEST >> 20
+        );
         let bytes = self.read(File::open(path)?, &name.to_string_lossy())?;
         self.add(Place::of_file(&inside), &bytes)
     }
@@ -151,6 +174,14 @@ impl Gathered {
         }
         Ok(())
     }
+}
+
+/// Reads any bytes, as if they were a file of an input.
+pub fn parse(bytes: &[u8]) -> anyhow::Result<Vec<Sample>> {
+    let mut gathered = Gathered::default();
+    gathered.add(Place::of_file(Path::new("input")), bytes)?;
+    gathered.samples.extend(pasted::read(&gathered.texts));
+    Ok(gathered.samples)
 }
 
 fn is_archive(bytes: &[u8]) -> bool {
@@ -251,6 +282,8 @@ mod tests {
         for (bytes, expected) in [
             (&b""[..], "nothing recognised"),
             (b"{}", "missing field"),
+            ("{".repeat(100_000).as_bytes(), "it is no sample"),
+            (format!("{{\"links\":{}", "[".repeat(100_000)).as_bytes(), "it is no sample"),
             (b"hello", "accepted: outputs of ip route"),
             (&newer, "use a newer one"),
             (&bomb, "larger than 256 MiB"),

@@ -3,4 +3,5 @@
 mod boundaries;
 mod node;
 mod refused;
+mod refused_midway;
 mod rolled_back;

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use caliprobe::changing::run::{Fate, Outcome, Settings, Why};
+use caliprobe::{
+    changing::run::{Fate, Outcome, Settings, Why},
+    report::{cleaned::CleanedDocument, document},
+};
 
 use super::node::{Around, Node, SECOND_BRIDGE, apply, delete_route, ip, plan_of, settings};
 
@@ -63,7 +66,10 @@ fn a_live_block_that_is_forced_past_the_check_is_back_within_two_seconds() {
     let around = Around { root: node.root.path(), at: &mut |_| {} };
     let applied = node.inside(|| apply(&plan, forced, around)).expect("it is forced");
 
-    let Outcome::PutBack(Why::Worse { changes, .. }) = &applied.outcome else { panic!("{applied:?}") };
+    let Outcome::PutBack(Why::Worse { changes, lost: counted }) = &applied.outcome else {
+        panic!("{applied:?}")
+    };
+    let counted = counted.bare.expect("it is counted") + counted.without_route;
     assert_eq!(changes[0].subject.value, "10.200.153.64/26");
     let away = applied.steps[1].away.expect("how long it was away");
     assert!(away < Duration::from_secs(2), "{away:?}");
@@ -77,6 +83,14 @@ fn a_live_block_that_is_forced_past_the_check_is_back_within_two_seconds() {
     // What was lost was lost while the route was away, and traffic went on after it.
     let at_most = u32::try_from(away.as_millis() / 10).expect("a number") + 20;
     assert!(lost > 0 && lost <= at_most, "{lost} of {PINGS} lost in {away:?}: {said}");
+    // One more or less may have been on its way when it was counted.
+    assert!(counted.abs_diff(u64::from(lost)) <= 5, "{counted} counted, {lost} lost: {said}");
+    let document = CleanedDocument::of_applied(("", document::Node::default()), applied);
+    assert!(
+        document.text().contains(&format!("{counted} packets were lost meanwhile")),
+        "{}",
+        document.text()
+    );
 }
 
 #[test]
