@@ -93,6 +93,24 @@ Examples:
   caliprobe cleanup apply plan.json --yes
   caliprobe cleanup apply plan.json --yes --confirm-within 120s; caliprobe cleanup confirm";
 
+const RESET_EXAMPLES: &str = "\
+Examples:
+  caliprobe reset plan
+  caliprobe reset follow --timeout 5m";
+
+const RESET_PLAN_EXAMPLES: &str = "\
+Examples:
+  caliprobe reset plan
+  kubectl get nodes,pods -A -o json > facts.json; caliprobe reset plan --facts facts.json
+  caliprobe reset plan --input before.json -o json";
+
+const RESET_FOLLOW_EXAMPLES: &str = "\
+Examples:
+  caliprobe reset follow                   # in a second terminal, before the reset
+  caliprobe reset follow --before before-reset.json --timeout 5m -o json
+
+Exit codes: 0 all is back; 1 something is still missing at the end of --timeout; 3 the same where it was interrupted.";
+
 const EVENTS_EXAMPLES: &str = "\
 Examples:
   caliprobe events --since 2h
@@ -254,6 +272,9 @@ pub enum Command {
     /// Stale routes and devices: what they are, taking them away safely, putting them back.
     #[command(subcommand, after_help = CLEANUP_EXAMPLES)]
     Cleanup(CleanupCommand),
+    /// A reset of calico-node by hand: what to type in which order, and what came back when. Changes nothing.
+    #[command(subcommand, after_help = RESET_EXAMPLES)]
+    Reset(ResetCommand),
     /// Remove what a killed caliprobe left on kernels without TCX, and show it.
     Detach(DetachArgs),
     /// Which caliprobe this is, and which versions of its documents it speaks.
@@ -632,6 +653,34 @@ pub struct CleanupApplyArgs {
     /// Put everything back after so long, unless `cleanup confirm` comes: for when the clean-up may cut the connection.
     #[arg(long, value_name = "DURATION", value_parser = configuration::interval, help_heading = heading::CARE)]
     pub confirm_within: Option<Duration>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ResetCommand {
+    /// Say whether a reset would mend anything here, what it costs, and each command in order, with what it risks.
+    Plan(ResetPlanArgs),
+    /// Watch a reset: each route and session as it goes and as it returns, and how long each block was dark. Ends when
+    /// all is back.
+    Follow(ResetFollowArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = RESET_PLAN_EXAMPLES)]
+pub struct ResetPlanArgs {
+    /// Judge a snapshot instead of this node.
+    #[arg(long, value_name = "PATH")]
+    pub input: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = RESET_FOLLOW_EXAMPLES)]
+pub struct ResetFollowArgs {
+    /// A snapshot of what must be there again; without it, what is there now.
+    #[arg(long, value_name = "FILE")]
+    pub before: Option<PathBuf>,
+    /// End after so long, and say what is still missing; without it, it waits for as long as it takes.
+    #[arg(long, value_name = "DURATION", value_parser = configuration::interval)]
+    pub timeout: Option<Duration>,
 }
 
 /// What a person may name as the source or target of a diagnosis.

@@ -55,6 +55,7 @@ async fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Version => commands::version::run(&cli.global),
         Command::Completions(args) => commands::completions::run(args),
         Command::Manual(args) => commands::manual::run(args),
+        Command::Reset(command) => commands::reset::run(command, &cli.global).await,
         Command::Routes(args) => commands::routes::run(args, &cli.global).await,
     }
 }

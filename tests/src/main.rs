@@ -6,6 +6,7 @@ mod cluster;
 mod counting;
 mod demo;
 mod docker;
+mod following;
 mod judge;
 mod machine;
 mod monitoring;

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     cluster::{Cluster, topology},
-    counting,
+    counting, following,
     judge::{Said, differences, differences_of_less},
     machine::Machine,
     monitoring,
@@ -145,6 +145,10 @@ fn one(scenario: &Scenario, lab: &Lab) -> Result<Outcome> {
     }
     if let Some(watching) = &scenario.watch {
         let differences = watching::run(watching, &scenario.on, &cluster, &caliprobe)?;
+        return Ok(Outcome { differences, said: Said::default(), time: start.elapsed() });
+    }
+    if let Some(follow) = &scenario.follow {
+        let differences = following::run(follow, &scenario.on, &cluster, &caliprobe)?;
         return Ok(Outcome { differences, said: Said::default(), time: start.elapsed() });
     }
     if let Some(monitoring) = &scenario.monitor {

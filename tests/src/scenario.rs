@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use crate::{
     cluster::topology::{self, Variant},
     counting::{Counting, Step},
+    following::Following,
     monitoring::Monitoring,
     watching::Watching,
 };
@@ -78,6 +79,8 @@ pub struct Scenario {
     /// The same: scripts, one after the other, which judge for themselves what `$CALIPROBE` shows.
     #[serde(default)]
     pub steps: Vec<Step>,
+    /// The same: `caliprobe reset follow` watches what happens.
+    pub follow: Option<Following>,
 }
 
 fn once() -> u32 {
@@ -191,10 +194,16 @@ impl Scenario {
             scenario.on
         );
         ensure!(scenario.fault.is_none() || scenario.expect.cause.is_some(), "`fault` without a cause");
+<<<<<<< HEAD
         let runs_otherwise =
             scenario.count.is_some() || scenario.watch.is_some() || scenario.monitor.is_some();
         if runs_otherwise || !scenario.steps.is_empty() {
             ensure!(scenario.run.is_empty(), "either `run` or `count`, `watch`, `monitor` or `steps`");
+=======
+        let runs_beside = scenario.count.is_some() || scenario.watch.is_some() || scenario.monitor.is_some();
+        if runs_beside || scenario.follow.is_some() {
+            ensure!(scenario.run.is_empty(), "either `run` or `count`, `watch`, `monitor` or `follow`");
+>>>>>>> ba3b9d9 (Plan a reset of calico-node by hand, and follow one until all is back)
             return Ok(scenario);
         }
         ensure!(!scenario.run.is_empty(), "`run` is empty");

@@ -23,6 +23,7 @@ pub mod path_mtu;
 pub mod pod;
 pub mod port;
 pub mod queue;
+pub mod reset;
 pub mod reverse_path;
 pub mod route_table;
 pub mod routing;

@@ -72,7 +72,17 @@ pub fn judge_saved(samples: &[Sample]) -> anyhow::Result<Vec<CheckDocument>> {
     Ok(nodes.into_iter().chain(pods).map(|(model, reviews)| CheckDocument::new(model, reviews)).collect())
 }
 
-/// This node's condition: of what a first look finds wrong, what a second one still does.
+/// What a look at one node comes to by itself.
+pub fn one(sample: &Sample) -> anyhow::Result<CheckDocument> {
+    judged(sample, None)
+}
+
+/// This node as the last look found it, with its condition.
+pub async fn twice(global: &Global) -> anyhow::Result<(Sample, CheckDocument)> {
+    settled(look(global).await?, global).await
+}
+
+/// This node's condition, with what a watch over it saw.
 async fn standing(args: &CheckArgs, global: &Global) -> anyhow::Result<CheckDocument> {
     let _progress = match args.watch {
         Some(length) => Progress::within("watching routes and addresses", length, global),
@@ -87,16 +97,23 @@ async fn standing(args: &CheckArgs, global: &Global) -> anyhow::Result<CheckDocu
     if let Some(path) = &args.record {
         look::record(&first, path)?;
     }
+    Ok(settled(first, global).await?.1)
+}
+
+/// This node's condition: of what a first look finds wrong, what a second one still does.
+async fn settled(first: Sample, global: &Global) -> anyhow::Result<(Sample, CheckDocument)> {
     let model = Model::new(&first);
     let wrong = faults(&node::judge(&model, None));
     if wrong.is_empty() && !node::has_errors(&model) {
-        return judged(&first, None);
+        let condition = judged(&first, None)?;
+        return Ok((first, condition));
     }
     tokio::time::sleep(SETTLED).await;
     let mut second = look(global).await?;
     second.route_watch.clone_from(&first.route_watch);
     second.arp_watch.clone_from(&first.arp_watch);
-    judged(&second, Some((&first, &wrong)))
+    let condition = judged(&second, Some((&first, &wrong)))?;
+    Ok((second, condition))
 }
 
 /// One look at this node, its pods included.
@@ -133,7 +150,8 @@ fn judged(sample: &Sample, earlier: Option<(&Sample, &[Fault])>) -> anyhow::Resu
     Ok(CheckDocument::new(&model, reviews))
 }
 
-fn ensure_calico(model: &Model<'_>) -> anyhow::Result<()> {
+/// Fails where there is no pod network of Calico to speak of.
+pub fn ensure_calico(model: &Model<'_>) -> anyhow::Result<()> {
     ensure!(
         model.shows_calico(),
         "nothing here is of Calico: no cali* interface, no address on tunl0, no route of BIRD or felix, no \

@@ -15,6 +15,7 @@ pub mod peers;
 pub mod preflight;
 mod progress;
 mod remote;
+pub mod reset;
 pub mod routes;
 pub mod run;
 mod several;

@@ -13,6 +13,8 @@ pub mod metrics;
 pub mod observed;
 pub mod peers;
 pub mod preflight;
+pub mod reset_follow;
+pub mod reset_plan;
 pub mod routes;
 pub mod snapshot;
 mod table;

@@ -37,6 +37,22 @@ pub struct DatastorePod {
     pub phase: String,
     /// The container runtime's condition of each container, such as `CrashLoopBackOff`, where it waits.
     pub waiting: Vec<String>,
+    /// Who makes it again once it is deleted.
+    #[serde(default)]
+    pub owner: PodOwner,
+}
+
+/// What `metadata.ownerReferences` says of a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PodOwner {
+    /// A sample of an earlier release does not hold it.
+    #[default]
+    NotRead,
+    /// A bare pod: deleted, it is gone for good.
+    Nobody,
+    /// `Kind/name`, such as `ReplicaSet/web-5c98db65d4`.
+    Controller(String),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

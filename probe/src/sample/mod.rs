@@ -18,7 +18,9 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 pub use calico::{CniNetwork, ContainerLog, ControlPlane, FelixReadiness, LogEntry, Process, ProcessRole};
-pub use datastore::{BlockAffinity, Datastore, DatastoreNode, DatastorePod, DatastorePool, IpipMode};
+pub use datastore::{
+    BlockAffinity, Datastore, DatastoreNode, DatastorePod, DatastorePool, IpipMode, PodOwner,
+};
 pub use host::{ConntrackTable, HostTables, NeighbourTable, SoftnetCpu};
 pub use netfilter::{
     BaseChain, Comparison, ConnectionState, DeviceMatch, End, Field, KeyPart, Member, Membership,

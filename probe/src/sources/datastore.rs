@@ -7,7 +7,9 @@ use anyhow::{Context as _, ensure};
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 
-use crate::sample::{BlockAffinity, Datastore, DatastoreNode, DatastorePod, DatastorePool, IpipMode};
+use crate::sample::{
+    BlockAffinity, Datastore, DatastoreNode, DatastorePod, DatastorePool, IpipMode, PodOwner,
+};
 
 /// A cluster of 5,000 nodes and 150,000 pods prints about this.
 const LARGEST: u64 = 1 << 30;
@@ -61,6 +63,7 @@ struct Object {
 }
 
 #[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Metadata {
     #[serde(default)]
     name: String,
@@ -68,6 +71,16 @@ struct Metadata {
     namespace: String,
     #[serde(default)]
     annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    owner_references: Vec<OwnerReference>,
+}
+
+#[derive(Deserialize)]
+struct OwnerReference {
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    name: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -159,7 +172,10 @@ fn pod(object: Object) -> DatastorePod {
     addresses.sort_unstable();
     addresses.dedup();
     let waiting = status.container_statuses.into_iter().filter_map(|status| status.state?.waiting?.reason);
+    let owner = metadata.owner_references.first();
     DatastorePod {
+        owner: owner
+            .map_or(PodOwner::Nobody, |owner| PodOwner::Controller(format!("{}/{}", owner.kind, owner.name))),
         namespace: metadata.namespace,
         name: metadata.name,
         node: spec.node_name,
@@ -215,6 +231,7 @@ mod tests {
         {"kind": "Pod", "metadata": {"name": "web-187", "namespace": "default"}, "spec": {"nodeName": "paas-187"},
          "status": {"phase": "Running", "podIP": "10.200.153.70", "podIPs": [{"ip": "10.200.153.70"}],
             "containerStatuses": [{"state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}},
+        {"kind": "Pod", "metadata": {"name": "web-1", "namespace": "default", "ownerReferences": [{"kind": "ReplicaSet", "name": "web"}]}},
         {"kind": "IPPool", "metadata": {"name": "default"}, "spec": {"cidr": "10.200.0.0/16", "ipipMode": "CrossSubnet", "blockSize": 28}},
         {"kind": "IPPool", "metadata": {"name": "six"}, "spec": {"cidr": "fd00::/64"}}]}
         {"kind": "BlockAffinity", "metadata": {}, "spec": {"cidr": "10.200.153.64/26", "node": "paas-187", "state": "confirmed", "deleted": "false"}}"#;
@@ -226,6 +243,8 @@ mod tests {
         assert_eq!((node.ready, node.address), (Some(false), Some("172.30.10.187/24".parse().unwrap())));
         assert_eq!(datastore.pods[0].addresses, [Ipv4Addr::new(10, 200, 153, 70)]);
         assert_eq!(datastore.pods[0].waiting, ["CrashLoopBackOff"]);
+        assert_eq!(datastore.pods[0].owner, PodOwner::Nobody);
+        assert_eq!(datastore.pods[1].owner, PodOwner::Controller("ReplicaSet/web".to_owned()));
         assert_eq!(datastore.pools.len(), 1);
         assert_eq!((datastore.pools[0].ipip, datastore.pools[0].block_length), (IpipMode::CrossSubnet, 28));
         assert_eq!(datastore.affinities[0].node, "paas-187");

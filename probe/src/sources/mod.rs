@@ -43,7 +43,7 @@ use std::path::{Path, PathBuf};
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
-use crate::sample::{BgpSession, FORMAT_VERSION, Fact, FelixSets, NodeIdentity, Sample};
+use crate::sample::{BgpSession, Bird, FORMAT_VERSION, Fact, FelixSets, NodeIdentity, Sample};
 use netlink::Netlink;
 
 /// What the caller says about the node.
@@ -125,4 +125,10 @@ pub async fn gather_control_plane(options: &GatherOptions, sample: &mut Sample) 
 pub async fn sessions(options: &GatherOptions, network_namespace: u64) -> Fact<Vec<BgpSession>> {
     let processes = processes::read(&options.root, network_namespace).unwrap_or_default();
     Fact::from_result(bird::sessions(&options.root, &processes).await)
+}
+
+/// BIRD without its routes, within two seconds.
+pub async fn routing_daemon(options: &GatherOptions, network_namespace: u64) -> Fact<Bird> {
+    let processes = processes::read(&options.root, network_namespace).unwrap_or_default();
+    Fact::from_result(bird::without_routes(&options.root, &processes).await)
 }

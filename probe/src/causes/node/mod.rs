@@ -22,6 +22,7 @@ mod uplink;
 
 pub use explain::explain;
 pub use interfaces::has_errors;
+pub use names::short_name;
 pub use outputs::{is_enough, wanted};
 pub use review::{Review, Topic};
 

@@ -81,7 +81,7 @@ fn unregistered(model: &Model<'_>, name: &str) -> Option<Finding> {
 fn hostname(sample: &Sample, name: &str) -> Option<Finding> {
     let hostname = sample.node.hostname.as_str();
     if let Some(configured) = sample.control_plane.configured_hostname.known()
-        && short(configured) != short(hostname)
+        && short_name(configured) != short_name(hostname)
     {
         let summary = format!("this host is named {hostname}, and will be {configured} after its next start");
         let found = finding(Cause::NodeNameChanged, SubjectKind::Node, name, summary)
@@ -91,7 +91,7 @@ fn hostname(sample: &Sample, name: &str) -> Option<Finding> {
             .confirm(name, "hostnamectl status");
         return Some(found);
     }
-    if hostname.is_empty() || short(hostname) == short(name) {
+    if hostname.is_empty() || short_name(hostname) == short_name(name) {
         return None;
     }
     let control = &sample.control_plane;
@@ -114,7 +114,7 @@ fn hostname(sample: &Sample, name: &str) -> Option<Finding> {
     Some(found)
 }
 
-/// Calico writes names in lower case; some installers leave the domain off.
-fn short(name: &str) -> String {
+/// A name as it is compared: Calico writes names in lower case; some installers leave the domain off.
+pub fn short_name(name: &str) -> String {
     name.split('.').next().unwrap_or(name).to_lowercase()
 }

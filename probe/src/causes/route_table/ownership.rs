@@ -113,7 +113,7 @@ mod tests {
     use super::*;
     use crate::{
         model::rows::{self, Tables},
-        sample::{DatastoreNode, Fact, Route, RouteKind, Sample},
+        sample::{DatastoreNode, Fact, PodOwner, Route, RouteKind, Sample},
     };
 
     /// A node named `here` that drops what is for 10.244.5.0/26, with one affinity and one pod of the other node.
@@ -154,6 +154,7 @@ mod tests {
                     host_network: false,
                     phase: "Running".to_owned(),
                     waiting: Vec::new(),
+                    owner: PodOwner::NotRead,
                 })
                 .into_iter()
                 .collect(),

@@ -25,11 +25,18 @@ pub async fn read(root: &Path, processes: &[Process]) -> anyhow::Result<Bird> {
 
 /// The sessions of this node's BIRD, without its routes.
 pub async fn sessions(root: &Path, processes: &[Process]) -> anyhow::Result<Vec<BgpSession>> {
+    Ok(without_routes(root, processes).await?.sessions)
+}
+
+/// Its sessions and whether it recovers from a restart.
+pub async fn without_routes(root: &Path, processes: &[Process]) -> anyhow::Result<Bird> {
     let path = socket::find(root, processes)?;
     patiently(&path, async {
         let (mut session, _) = Session::open(&path).await?;
         session.command("restrict").await?;
-        Ok(protocols::parse(&session.command("show protocols all").await?).sessions)
+        let status = session.command("show status").await?;
+        let bird = protocols::parse(&session.command("show protocols all").await?);
+        Ok(Bird { recovering: is_recovering(&status), ..bird })
     })
     .await
 }
@@ -50,7 +57,11 @@ async fn ask(path: &Path) -> anyhow::Result<Bird> {
     let mut bird = protocols::parse(&protocols);
     bird.version = greeting.map_or_else(|| Fact::Absent("BIRD sent no version".to_owned()), Fact::Known);
     bird.router_id = protocols::router_id(&status);
-    bird.recovering = status.contains("Graceful restart recovery in progress");
+    bird.recovering = is_recovering(&status);
     bird.routes = Fact::from_result(session.command("show route all").await.map(|text| routes::parse(&text)));
     Ok(bird)
+}
+
+fn is_recovering(status: &str) -> bool {
+    status.contains("Graceful restart recovery in progress")
 }
