@@ -80,7 +80,7 @@ fn keep(why: &str) {
 
 /// Whether it could be read.
 fn of_snapshot(input: &[u8], node: &Sample) -> bool {
-    let Ok(samples) = saved::parse(input) else { return false };
+    let Ok(samples) = saved::read_bytes(input) else { return false };
     for sample in &samples {
         let (changed, node) = (Model::new(sample), Model::new(node));
         for (before, after) in [(&changed, &node), (&node, &changed), (&changed, &changed)] {

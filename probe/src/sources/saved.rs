@@ -1,57 +1,97 @@
-//! What `--input` accepts: a saved sample, pasted outputs in files, in a folder for each node or in an archive of
-//! these, and all of it on standard input.
+//! What `--input` and `cluster` accept: saved samples, pasted outputs in files, in a folder for each node or in an
+//! archive of these, bundles, and all of it on standard input.
 
 use std::{
-    borrow::Cow,
+    collections::BTreeSet,
     fs::{self, File},
-    io::{self, BufWriter, Read},
+    io::{self, BufWriter, Cursor, Read},
+    ops::ControlFlow,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use flate2::read::MultiGzDecoder;
+use serde::Deserialize;
 
 use super::pasted::{self, Text};
 use crate::sample::{FORMAT_VERSION, Sample};
 
-/// A sample of 100,000 routes has a tenth of this. All that one input holds together.
+/// A sample of 100,000 routes has a tenth of this. All that is held of one input at once.
 const LARGEST: u64 = 256 << 20;
 /// Files of one input.
 const MOST_FILES: usize = 10_000;
 /// A folder of clusters with a folder for each node, with folders by kind.
 const DEEPEST: usize = 4;
+/// An archive of bundles, which are archives themselves.
+const MOST_ARCHIVES: usize = 2;
 /// How many files an error names.
 const NAMED_FILES: usize = 3;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// `ustar`, in the header of a tape archive's first file.
 const TAR_MAGIC: (usize, &[u8]) = (257, b"ustar");
+/// What tells a gzip file or an archive from the rest lies within so much of its beginning.
+const HEAD: u64 = 512;
+
+/// In a bundle, the list of what it holds, which comes first, and the one file of it that is judged.
+pub const BUNDLE_LIST: &str = "bundle.json";
+pub const BUNDLE_SNAPSHOT: &str = "snapshot.json";
+
+/// Something that an input holds.
+pub enum Found {
+    /// A file that begins as a saved sample does; [`parse`] reads it.
+    Saved { file: String, bytes: Vec<u8> },
+    /// What the outputs that were pasted show, after everything else.
+    Pasted(Vec<Sample>),
+    /// A file, an archive or a folder that is left out, and why.
+    Unreadable { file: String, why: anyhow::Error },
+}
 
 /// Reads all samples of an input, at least one; the error says what it holds instead.
 pub fn read(path: &Path) -> anyhow::Result<Vec<Sample>> {
-    let mut gathered = Gathered::default();
-    if path == Path::new("-") {
-        let bytes = gathered.read(io::stdin().lock(), "standard input")?;
-        gathered.add(Place::of_file(Path::new("standard input")), &bytes)?;
-    } else {
-        gathered.walk(path, &PathBuf::new(), 0).with_context(|| format!("cannot read {}", path.display()))?;
-    }
-    let Gathered { mut samples, texts, files, .. } = gathered;
-    samples.extend(pasted::read(&texts));
+    let (samples, files) = collect(|take| each(path, take))?;
     if samples.is_empty() {
-        let named: Vec<&str> = files.iter().take(NAMED_FILES).map(String::as_str).collect();
-        let more = if files.len() > NAMED_FILES { ", …" } else { "" };
-        let found = match files.len() {
-            0 => "no file".to_owned(),
-            1 => named.join(""),
-            count => format!("{count} files ({}{more})", named.join(", ")),
-        };
-        bail!(
-            "{}: nothing recognised in {found}; accepted: {}, or a saved sample",
-            path.display(),
-            pasted::ACCEPTED
-        );
+        bail!("{}: {}", path.display(), nothing_recognised(&files));
     }
     Ok(samples)
+}
+
+/// Reads any bytes as if they were a file of an input; there may be no sample in them.
+pub fn read_bytes(mut bytes: &[u8]) -> anyhow::Result<Vec<Sample>> {
+    Ok(collect(|take| each_of_stream("input", &mut bytes, take))?.0)
+}
+
+/// All samples that a walk gives, and the names of its files; the first failure ends it.
+fn collect(
+    walk: impl FnOnce(&mut dyn FnMut(Found) -> ControlFlow<()>) -> Vec<String>,
+) -> anyhow::Result<(Vec<Sample>, Vec<String>)> {
+    let (mut samples, mut held, mut failure) = (Vec::new(), 0, None);
+    let files = walk(&mut |found| {
+        let more = match found {
+            Found::Saved { file, bytes } => {
+                held += bytes.len() as u64;
+                let too_large = || anyhow!("{file}: the input is larger than {} MiB", LARGEST >> 20);
+                if held > LARGEST {
+                    Err(too_large())
+                } else {
+                    parse(&bytes).map(|sample| vec![sample]).context(file)
+                }
+            }
+            Found::Pasted(more) => Ok(more),
+            Found::Unreadable { why, .. } => Err(why),
+        };
+        match more {
+            Ok(more) => samples.extend(more),
+            Err(error) => {
+                failure = Some(error);
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    match failure {
+        Some(failure) => Err(failure),
+        None => Ok((samples, files)),
+    }
 }
 
 /// Writes a sample, all of it or nothing: the file gets its name once it is on the disk, and no file of that name is
@@ -70,11 +110,61 @@ pub fn write_whole(file: &Path, sample: &Sample) -> anyhow::Result<u64> {
     Ok(bytes)
 }
 
+/// Says of files in which nothing was found what would be accepted.
+pub fn nothing_recognised(files: &[String]) -> String {
+    let named: Vec<&str> = files.iter().take(NAMED_FILES).map(String::as_str).collect();
+    let more = if files.len() > NAMED_FILES { ", …" } else { "" };
+    let found = match files.len() {
+        0 => "no file".to_owned(),
+        1 => named.join(""),
+        count => format!("{count} files ({}{more})", named.join(", ")),
+    };
+    format!("nothing recognised in {found}; accepted: {}, or a saved sample", pasted::ACCEPTED)
+}
+
+/// Reads a saved sample.
+pub fn parse(bytes: &[u8]) -> anyhow::Result<Sample> {
+    let sample: Sample = serde_json::from_slice(bytes).context("it is no sample of caliprobe")?;
+    ensure!(
+        sample.format_version <= FORMAT_VERSION,
+        "it has format version {}; this caliprobe knows {FORMAT_VERSION}: use a newer one",
+        sample.format_version
+    );
+    Ok(sample)
+}
+
+/// Gives everything that an input holds to `take`, one after another, so that not all of it is held at once, until
+/// `take` has enough; comes to the names of the files. What cannot be read is given too, and the rest goes on.
+pub fn each(path: &Path, take: &mut dyn FnMut(Found) -> ControlFlow<()>) -> Vec<String> {
+    if path == Path::new("-") {
+        return each_of_stream("standard input", &mut io::stdin().lock(), take);
+    }
+    let mut walk = Walk::new(take);
+    let outcome = walk.path(path, &PathBuf::new(), 0);
+    let outcome = outcome.with_context(|| format!("cannot read {}", path.display()));
+    walk.or_unreadable(&path.display().to_string(), outcome);
+    walk.end()
+}
+
+/// The same of what comes from a stream.
+fn each_of_stream(
+    name: &str,
+    stream: &mut dyn Read,
+    take: &mut dyn FnMut(Found) -> ControlFlow<()>,
+) -> Vec<String> {
+    let mut walk = Walk::new(take);
+    let outcome = walk.add(&Place::of_file(Path::new(name)), stream, Around::NOTHING);
+    walk.or_unreadable(name, outcome);
+    walk.end()
+}
+
 /// Where a file lies within an input.
 struct Place {
     /// Its folder, or itself where it lies in none.
-    place: String,
+    folder: String,
     file: String,
+    /// With all folders, and the archive before a colon.
+    path: PathBuf,
 }
 
 impl Place {
@@ -82,24 +172,57 @@ impl Place {
         let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
         let file = name(path).unwrap_or_default();
         let stem = || path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        Self { place: path.parent().and_then(name).unwrap_or_else(stem), file }
+        Self { folder: path.parent().and_then(name).unwrap_or_else(stem), file, path: path.to_owned() }
     }
 }
 
-/// What was found on the way through an input.
-#[derive(Default)]
-struct Gathered {
-    samples: Vec<Sample>,
-    texts: Vec<Text>,
-    files: Vec<String>,
-    bytes: u64,
+/// What is around a file.
+#[derive(Clone, Copy)]
+struct Around {
+    compressed: bool,
+    archives: usize,
 }
 
-impl Gathered {
+impl Around {
+    const NOTHING: Self = Self { compressed: false, archives: 0 };
+}
+
+/// A way through an input.
+struct Walk<'a> {
+    take: &'a mut dyn FnMut(Found) -> ControlFlow<()>,
+    has_enough: bool,
+    /// What may have been pasted; outputs of one node may lie in several files.
+    texts: Vec<Text>,
+    text_bytes: u64,
+    files: Vec<String>,
+    /// Folders that are bundles.
+    bundles: BTreeSet<PathBuf>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(take: &'a mut dyn FnMut(Found) -> ControlFlow<()>) -> Self {
+        Self {
+            take,
+            has_enough: false,
+            texts: Vec::new(),
+            text_bytes: 0,
+            files: Vec::new(),
+            bundles: BTreeSet::new(),
+        }
+    }
+
+    /// Gives what was pasted; comes to the names of the files.
+    fn end(mut self) -> Vec<String> {
+        if !self.has_enough {
+            let shown = pasted::read(&self.texts);
+            self.give(Found::Pasted(shown));
+        }
+        self.files
+    }
+
     /// Reads a file, or everything within a folder in the order of the names.
-    fn walk(&mut self, path: &Path, within: &Path, depth: usize) -> anyhow::Result<()> {
-        let name = path.file_name().map(PathBuf::from).unwrap_or_default();
-        let inside = within.join(&name);
+    fn path(&mut self, path: &Path, within: &Path, depth: usize) -> anyhow::Result<()> {
+        let inside = within.join(path.file_name().map(PathBuf::from).unwrap_or_default());
         // A link could lead out of the folder, and round.
         let about = if depth == 0 { fs::metadata(path)? } else { fs::symlink_metadata(path)? };
         if about.is_dir() {
@@ -110,83 +233,105 @@ impl Gathered {
                 .collect::<io::Result<_>>()?;
             entries.sort();
             for entry in entries {
-                self.walk(&entry, &inside, depth + 1)?;
+                if self.has_enough {
+                    break;
+                }
+                let outcome = self.path(&entry, &inside, depth + 1);
+                self.or_unreadable(&entry.display().to_string(), outcome);
             }
             return Ok(());
         }
         if !about.is_file() && depth > 0 {
             return Ok(());
         }
-        ensure!(
-            about.len() <= LARGEST,
-            "{}: {} MiB are more than the {} MiB of an input",
-            name.display(),
-            about.len() >> 20,
-            LARGEST >> 20
-        );
-        let bytes = self.read(File::open(path)?, &name.to_string_lossy())?;
-        self.add(Place::of_file(&inside), &bytes)
+        self.add(&Place::of_file(&inside), &mut File::open(path)?, Around::NOTHING)
     }
 
-    fn read(&mut self, reader: impl Read, name: &str) -> anyhow::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        let left = LARGEST - self.bytes;
-        reader.take(left + 1).read_to_end(&mut bytes).with_context(|| format!("cannot read {name}"))?;
-        ensure!(bytes.len() as u64 <= left, "{name}: the input is larger than {} MiB", LARGEST >> 20);
-        self.bytes += bytes.len() as u64;
+    fn or_unreadable(&mut self, file: &str, outcome: anyhow::Result<()>) {
+        if let Err(why) = outcome {
+            self.give(Found::Unreadable { file: file.to_owned(), why });
+        }
+    }
+
+    fn give(&mut self, found: Found) {
+        if !self.has_enough {
+            self.has_enough = (self.take)(found).is_break();
+        }
+    }
+
+    fn add(&mut self, place: &Place, reader: &mut dyn Read, around: Around) -> anyhow::Result<()> {
+        let mut head = Vec::new();
+        Read::take(&mut *reader, HEAD)
+            .read_to_end(&mut head)
+            .with_context(|| format!("cannot read {}", place.file))?;
+        let is_gzip = head.starts_with(&GZIP);
+        let is_archive = is_archive(&head);
+        let mut whole = Cursor::new(head).chain(reader);
+        if is_gzip {
+            ensure!(!around.compressed, "{}: compressed twice", place.file);
+            return self.add(place, &mut MultiGzDecoder::new(whole), Around { compressed: true, ..around });
+        }
+        if is_archive {
+            ensure!(around.archives < MOST_ARCHIVES, "{}: an archive within archives", place.file);
+            return self.unpack(place, &mut whole, around.archives + 1);
+        }
+        self.file(place, &mut whole)
+    }
+
+    fn file(&mut self, place: &Place, reader: &mut dyn Read) -> anyhow::Result<()> {
         ensure!(self.files.len() < MOST_FILES, "the input has more than {MOST_FILES} files");
-        Ok(bytes)
-    }
-
-    fn add(&mut self, place: Place, bytes: &[u8]) -> anyhow::Result<()> {
-        if bytes.starts_with(&GZIP) {
-            let unpacked = self.read(MultiGzDecoder::new(bytes), &place.file)?;
-            ensure!(!unpacked.starts_with(&GZIP), "{}: compressed twice", place.file);
-            return self.add(place, &unpacked);
-        }
-        if is_archive(bytes) {
-            return self.unpack(&place, bytes);
-        }
-        self.files.push(place.file.clone());
-        if is_sample(bytes) {
-            self.samples.push(sample(bytes).context(place.file)?);
+        let folder = place.path.parent().map(Path::to_owned).unwrap_or_default();
+        if self.bundles.contains(&folder) && place.file != BUNDLE_SNAPSHOT {
             return Ok(());
         }
+        let mut bytes = Vec::new();
+        let left = LARGEST - self.text_bytes;
+        reader
+            .take(left + 1)
+            .read_to_end(&mut bytes)
+            .with_context(|| format!("cannot read {}", place.file))?;
+        ensure!(bytes.len() as u64 <= left, "{}: the input is larger than {} MiB", place.file, LARGEST >> 20);
+        if place.file == BUNDLE_LIST && is_bundle_list(&bytes) {
+            self.bundles.insert(folder);
+            return Ok(());
+        }
+        self.files.push(place.file.clone());
+        if is_sample(&bytes) {
+            self.give(Found::Saved { file: place.path.display().to_string(), bytes });
+            return Ok(());
+        }
+        self.text_bytes += bytes.len() as u64;
         // What is not text is not recognised either.
-        let text = String::from_utf8_lossy(bytes).into_owned();
-        self.texts.push(Text { place: place.place, file: place.file, text });
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        self.texts.push(Text { place: place.folder.clone(), file: place.file.clone(), text });
         Ok(())
     }
 
     /// The files of an archive; none is written anywhere.
-    fn unpack(&mut self, archive: &Place, bytes: &[u8]) -> anyhow::Result<()> {
-        let mut entries = tar::Archive::new(bytes);
+    fn unpack(&mut self, archive: &Place, reader: &mut dyn Read, archives: usize) -> anyhow::Result<()> {
+        let mut entries = tar::Archive::new(reader);
         let entries = entries.entries().with_context(|| format!("cannot read {}", archive.file))?;
         for entry in entries {
-            let entry = entry.with_context(|| format!("cannot read {}", archive.file))?;
+            if self.has_enough {
+                break;
+            }
+            let mut entry = entry.with_context(|| format!("cannot read {}", archive.file))?;
             if !entry.header().entry_type().is_file() {
                 continue;
             }
-            let path = entry.path().map(Cow::into_owned).unwrap_or_default();
-            let content = self.read(entry, &path.to_string_lossy())?;
-            ensure!(!is_archive(&content), "{}: an archive within an archive", path.display());
-            self.add(Place::of_file(&path), &content)?;
+            let mut place = Place::of_file(&entry.path().unwrap_or_default());
+            let shown = format!("{}: {}", archive.path.display(), place.path.display());
+            place.path = archive.path.join(&place.path);
+            let outcome = self.add(&place, &mut entry, Around { compressed: false, archives });
+            self.or_unreadable(&shown, outcome);
         }
         Ok(())
     }
 }
 
-/// Reads any bytes, as if they were a file of an input.
-pub fn parse(bytes: &[u8]) -> anyhow::Result<Vec<Sample>> {
-    let mut gathered = Gathered::default();
-    gathered.add(Place::of_file(Path::new("input")), bytes)?;
-    gathered.samples.extend(pasted::read(&gathered.texts));
-    Ok(gathered.samples)
-}
-
-fn is_archive(bytes: &[u8]) -> bool {
+fn is_archive(head: &[u8]) -> bool {
     let (at, magic) = TAR_MAGIC;
-    bytes.get(at..at + magic.len()) == Some(magic)
+    head.get(at..at + magic.len()) == Some(magic)
 }
 
 /// No output that is read begins with a brace.
@@ -194,14 +339,12 @@ fn is_sample(bytes: &[u8]) -> bool {
     bytes.trim_ascii_start().starts_with(b"{")
 }
 
-fn sample(bytes: &[u8]) -> anyhow::Result<Sample> {
-    let sample: Sample = serde_json::from_slice(bytes).context("it is no sample of caliprobe")?;
-    ensure!(
-        sample.format_version <= FORMAT_VERSION,
-        "it has format version {}; this caliprobe knows {FORMAT_VERSION}: use a newer one",
-        sample.format_version
-    );
-    Ok(sample)
+fn is_bundle_list(bytes: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct List {
+        command: String,
+    }
+    serde_json::from_slice::<List>(bytes).is_ok_and(|list| list.command == "bundle")
 }
 
 #[cfg(test)]
@@ -277,7 +420,8 @@ mod tests {
         let newer = Sample { format_version: FORMAT_VERSION + 1, ..Sample::default() };
         let newer = serde_json::to_vec(&newer).unwrap();
         let bomb = compressed(&vec![0; usize::try_from(LARGEST).unwrap() + 1]);
-        let nested = archive(&[("inner.tar", &archive(&[("a", b"a")]))]);
+        let within = |bytes: &[u8]| compressed(&archive(&[("inner.tar", bytes)]));
+        let nested = within(&within(&within(b"a")));
         let binary: Vec<u8> = (0..=255).cycle().take(1 << 16).collect();
         for (bytes, expected) in [
             (&b""[..], "nothing recognised"),
@@ -287,7 +431,7 @@ mod tests {
             (b"hello", "accepted: outputs of ip route"),
             (&newer, "use a newer one"),
             (&bomb, "larger than 256 MiB"),
-            (&nested, "an archive within an archive"),
+            (&nested, "an archive within archives"),
             (&binary, "nothing recognised"),
             (&compressed(&compressed(b"a")), "compressed twice"),
             (&[0x1f, 0x8b, 8, 0], "cannot read"),
