@@ -2,7 +2,8 @@
 //!
 //! Data flows one way: `sources` and `kernel` read the machine, a [`sample`] holds what they read, the
 //! [`model`] names it, [`causes`] judge it, the [`report`] says it, the [`screen`] shows it live.
-//! `probing` sends and follows probes. [`changing`] alone changes the node, by a plan and with a journal.
+//! `masking` takes out what
+//! must not leave a node. `probing` sends and follows probes. [`changing`] alone changes the node, by a plan and with a journal.
 
 pub mod causes;
 pub mod changing;
@@ -12,6 +13,7 @@ pub mod daemon;
 pub mod diagnosis;
 pub mod exit;
 pub mod kernel;
+pub mod masking;
 pub mod model;
 pub mod observation;
 pub mod plan;
