@@ -65,6 +65,9 @@ Examples:
 
 const CLUSTER_EXAMPLES: &str = "\
 Examples:
+  for node in $(kubectl get nodes -o name); do ssh ${node#node/} sudo caliprobe snapshot save - > nodes/${node#node/}.json; done
+  caliprobe cluster nodes/
+  caliprobe cluster paas-187.json paas-188.json ticket.tar.gz -o json
   caliprobe cluster --prometheus http://prometheus.monitoring:9090
   kubectl -n monitoring port-forward svc/prometheus 9090 & caliprobe cluster --prometheus http://127.0.0.1:9090";
 
@@ -81,6 +84,13 @@ Examples:
   caliprobe verify before.json --window 10s --probe
   caliprobe verify before.json --plan plan.json
   caliprobe verify before.json after.json -o json";
+
+const BUNDLE_EXAMPLES: &str = "\
+Examples:
+  caliprobe bundle ticket.tar.gz
+  caliprobe bundle --mask ticket.tar.gz
+  ssh paas-187 sudo caliprobe bundle - > paas-187.tar.gz
+  caliprobe check --input ticket.tar.gz";
 
 const CLEANUP_PLAN_EXAMPLES: &str = "\
 Examples:
@@ -251,7 +261,7 @@ pub enum Command {
     Check(CheckArgs),
     /// The other nodes: BGP session, blocks, next hop, neighbour, traffic both ways.
     Peers(PeersArgs),
-    /// The nodes of the cluster and the loss between them, worst first, by what Prometheus scraped of their daemons.
+    /// All nodes, worst first: held against each other by their snapshots, or by what Prometheus scraped of their daemons.
     Cluster(ClusterArgs),
     /// The route table: what each row is for, its traffic, and what is wrong with it.
     Routes(RoutesArgs),
@@ -267,6 +277,8 @@ pub enum Command {
     /// Keep this node's state as it is now, to hold another against it.
     #[command(subcommand, after_help = SNAPSHOT_EXAMPLES)]
     Snapshot(SnapshotCommand),
+    /// Everything that a ticket needs of this node in one archive: snapshot, check, preflight, events and logs, no secrets.
+    Bundle(BundleArgs),
     /// Before and after: is everything that was reached still reached, and what changed?
     Verify(VerifyArgs),
     /// Stale routes and devices: what they are, taking them away safely, putting them back.
@@ -539,9 +551,19 @@ pub struct PeersArgs {
 #[derive(Debug, Args)]
 #[command(after_help = CLUSTER_EXAMPLES)]
 pub struct ClusterArgs {
-    /// The Prometheus that scrapes the nodes, with the rules of deploy/prometheus.
-    #[arg(long, value_name = "URL", value_parser = Prometheus::parse, env = "CALIPROBE_PROMETHEUS_URL")]
-    pub prometheus: Prometheus,
+    /// Snapshots, bundles, folders of pasted outputs, one for each node, folders or archives of these: the nodes are held
+    /// against each other, and nobody is asked.
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// The Prometheus that scrapes the nodes, with the rules of deploy/prometheus; not asked where a PATH is given.
+    #[arg(
+        long,
+        value_name = "URL",
+        value_parser = Prometheus::parse,
+        env = "CALIPROBE_PROMETHEUS_URL",
+        required_unless_present = "paths"
+    )]
+    pub prometheus: Option<Prometheus>,
 }
 
 #[derive(Debug, Args)]
@@ -592,6 +614,23 @@ fn window(text: &str) -> Result<Duration, String> {
         return Err("it is at least 2s: what varies shows by several readings".to_owned());
     }
     Ok(window)
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = BUNDLE_EXAMPLES)]
+pub struct BundleArgs {
+    /// A file that is not there yet, such as ticket.tar.gz; - for standard output.
+    pub file: PathBuf,
+    /// Replace addresses and names, each always by the same, so that the bundle is judged as before: networks keep their
+    /// addresses, private ones stay private. Logs are left out.
+    #[arg(long)]
+    pub mask: bool,
+    /// A file with any secret of at least 16 bytes: bundles that are masked with the same fit together.
+    #[arg(long, value_name = "FILE", requires = "mask")]
+    pub mask_key: Option<PathBuf>,
+    /// Where the daemon keeps its events.
+    #[arg(long, value_name = "DIR", default_value = journal::FOLDER, env = "CALIPROBE_EVENTS_DIR")]
+    pub events_dir: PathBuf,
 }
 
 #[derive(Debug, Args)]

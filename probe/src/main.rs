@@ -50,6 +50,7 @@ async fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Janitor(args) => janitor::serve(args.handle, args.keep_clsact).map(|()| Exit::Fine),
         Command::Preflight => commands::preflight::run(&cli.global).await,
         Command::Snapshot(args) => commands::snapshot::run(args, &cli.global).await,
+        Command::Bundle(args) => commands::bundle::run(args, &cli.global).await,
         Command::Verify(args) => commands::verify::run(args, &cli.global).await,
         Command::Cleanup(command) => Box::pin(commands::cleanup::run(command, &cli.global)).await,
         Command::Version => commands::version::run(&cli.global),

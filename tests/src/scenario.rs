@@ -194,16 +194,15 @@ impl Scenario {
             scenario.on
         );
         ensure!(scenario.fault.is_none() || scenario.expect.cause.is_some(), "`fault` without a cause");
-<<<<<<< HEAD
-        let runs_otherwise =
-            scenario.count.is_some() || scenario.watch.is_some() || scenario.monitor.is_some();
+        let runs_otherwise = scenario.count.is_some()
+            || scenario.watch.is_some()
+            || scenario.monitor.is_some()
+            || scenario.follow.is_some();
         if runs_otherwise || !scenario.steps.is_empty() {
-            ensure!(scenario.run.is_empty(), "either `run` or `count`, `watch`, `monitor` or `steps`");
-=======
-        let runs_beside = scenario.count.is_some() || scenario.watch.is_some() || scenario.monitor.is_some();
-        if runs_beside || scenario.follow.is_some() {
-            ensure!(scenario.run.is_empty(), "either `run` or `count`, `watch`, `monitor` or `follow`");
->>>>>>> ba3b9d9 (Plan a reset of calico-node by hand, and follow one until all is back)
+            ensure!(
+                scenario.run.is_empty(),
+                "either `run` or `count`, `watch`, `monitor`, `follow` or `steps`"
+            );
             return Ok(scenario);
         }
         ensure!(!scenario.run.is_empty(), "`run` is empty");

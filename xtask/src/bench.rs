@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: what each kernel program costs on this machine's kernel, what it costs to answer a scraper, to
-//! save and read a large snapshot, and what the daemon takes on a large node.
+//! save and read a large snapshot, and to hold 500 nodes against each other, and what the daemon takes on a large node.
 
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ pub fn run() -> Result<ExitCode> {
     setup::ensure(&[])?;
     let programs = run_as_root("programs", &["--features", "bench"])?;
     println!();
-    for bench in ["pages", "snapshots"] {
+    for bench in ["pages", "snapshots", "joined"] {
         command::run(cargo().args(["bench", "--quiet", "--package", "caliprobe", "--bench", bench]))?;
         println!();
     }

@@ -7,6 +7,7 @@ pub mod both_ends;
 pub mod case;
 pub mod checksum;
 pub mod cleanup;
+pub mod cluster;
 pub mod conflict;
 pub mod drop_kind;
 pub mod gateway;

@@ -1,11 +1,11 @@
-//! `caliprobe cluster`: which nodes disagree on what was sent between them, and where are black holes?
+//! `caliprobe cluster`: who disagrees with whom, by what Prometheus scraped, or by snapshots of the nodes.
 
 use std::io::Write as _;
 
 use anyhow::bail;
 use jiff::Timestamp;
 
-use super::{progress::Progress, standard_output};
+use super::{joined, progress::Progress, standard_output};
 use crate::{
     cli::{ClusterArgs, Global, Output},
     exit::Exit,
@@ -13,10 +13,17 @@ use crate::{
     sources::prometheus::Prometheus,
 };
 
-/// Asks Prometheus, and prints nodes and pairs, the worst first.
 pub async fn run(args: &ClusterArgs, global: &Global) -> anyhow::Result<Exit> {
+    match &args.prometheus {
+        Some(prometheus) if args.paths.is_empty() => ask(prometheus, global).await,
+        _ => joined::run(&args.paths, global),
+    }
+}
+
+/// Asks Prometheus, and prints nodes and pairs, the worst first.
+async fn ask(prometheus: &Prometheus, global: &Global) -> anyhow::Result<Exit> {
     let progress = Progress::of("asking Prometheus", global);
-    let facts = gather(&args.prometheus).await?;
+    let facts = gather(prometheus).await?;
     drop(progress);
     let document = ClusterDocument::new(&Timestamp::now().to_string(), &facts);
     let mut out = standard_output::lock();

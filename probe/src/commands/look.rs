@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::Context as _;
+use ipnet::Ipv4Net;
 use serde::Serialize;
 
 use crate::{
     cli::Global,
     model::is_pod_link,
-    sample::{Fact, Sample},
+    sample::{Datastore, Fact, Sample},
     sources::{self, pod_interfaces, saved},
 };
 
@@ -32,16 +33,33 @@ pub async fn live(global: &Global) -> anyhow::Result<Look> {
 /// Takes what was saved or pasted, of one node or several, with the pools and the datastore that the caller names.
 pub fn saved(path: &Path, global: &Global) -> anyhow::Result<Vec<Sample>> {
     let mut samples = saved::read(path)?;
-    let facts = global.facts.as_deref().map(sources::datastore::read).transpose()?;
+    let given = Given::read(global)?;
     for sample in &mut samples {
-        if !global.pools.is_empty() {
-            sample.given_pools.clone_from(&global.pools);
-        }
-        if let Some(facts) = &facts {
-            sample.datastore = Fact::Known(facts.clone());
-        }
+        given.enter(sample);
     }
     Ok(samples)
+}
+
+/// What the caller says of a cluster, whichever node of it is looked at.
+pub struct Given {
+    pools: Vec<Ipv4Net>,
+    datastore: Option<Datastore>,
+}
+
+impl Given {
+    pub fn read(global: &Global) -> anyhow::Result<Self> {
+        let datastore = global.facts.as_deref().map(sources::datastore::read).transpose()?;
+        Ok(Self { pools: global.pools.clone(), datastore })
+    }
+
+    pub fn enter(&self, sample: &mut Sample) {
+        if !self.pools.is_empty() {
+            sample.given_pools.clone_from(&self.pools);
+        }
+        if let Some(datastore) = &self.datastore {
+            sample.datastore = Fact::Known(datastore.clone());
+        }
+    }
 }
 
 /// Writes what a verdict rests on, so that it can be judged again elsewhere.

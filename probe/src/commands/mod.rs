@@ -1,5 +1,6 @@
 //! One file per command: gather, judge, report, nothing else.
 
+pub mod bundle;
 pub mod check;
 pub mod cleanup;
 pub mod cluster;
@@ -8,6 +9,7 @@ pub mod detach;
 pub mod diagnose;
 pub mod events;
 mod following;
+mod joined;
 mod look;
 pub mod manual;
 pub mod observe;

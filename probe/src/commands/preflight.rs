@@ -18,6 +18,7 @@ use crate::{
     },
     readiness::Readiness,
     report::preflight::PreflightDocument,
+    sample::Sample,
     sources::{self, kernel_settings, privileges},
 };
 
@@ -26,8 +27,7 @@ pub async fn run(global: &Global) -> anyhow::Result<Exit> {
     let progress = Progress::of("trying what this kernel allows", global);
     let options = global.sources();
     let sample = sources::gather(&options).await.context("cannot read this node's network state")?;
-    let model = Model::new(&sample);
-    let document = PreflightDocument::new(&model, assess_here(&model, &global.root));
+    let document = document(&sample, global);
     drop(progress);
     let mut out = io::stdout().lock();
     match global.output {
@@ -36,6 +36,12 @@ pub async fn run(global: &Global) -> anyhow::Result<Exit> {
         Output::Text => write!(out, "{}", document.text())?,
     }
     Ok(Exit::Fine)
+}
+
+/// What it comes to for a sample of this node.
+pub(super) fn document(sample: &Sample, global: &Global) -> PreflightDocument {
+    let model = Model::new(sample);
+    PreflightDocument::new(&model, assess_here(&model, &global.root))
 }
 
 /// What this kernel and these privileges allow, found by trying.

@@ -57,7 +57,7 @@ async fn save(args: &SnapshotSaveArgs, global: &Global) -> anyhow::Result<()> {
         return Ok(());
     }
     let bytes =
-        saved::write_whole(file, &sample).with_context(|| format!("cannot write {}", file.display()))?;
+        saved::write_sample(file, &sample).with_context(|| format!("cannot write {}", file.display()))?;
     eprintln!("{}: {} KiB", file.display(), bytes.div_ceil(1024));
     Ok(())
 }

@@ -20,7 +20,7 @@ const ORDINARY: [&str; 9] = [
 /// Pods of Calico and Kubernetes themselves.
 const ORDINARY_PODS: [&str; 4] = ["calico-node-", "calico-kube-controllers-", "kube-proxy-", "coredns-"];
 /// Fields that hold nothing but a name.
-const FIELDS: [&str; 9] = [
+const FIELDS: [&str; 8] = [
     "hostname",
     "calico_node_name",
     "configured_hostname",
@@ -29,7 +29,6 @@ const FIELDS: [&str; 9] = [
     "node",
     "pod",
     "namespace",
-    "of",
 ];
 /// Shorter names are words of any text.
 const SHORTEST: usize = 3;

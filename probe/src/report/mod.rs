@@ -1,6 +1,7 @@
 //! Findings made into what a person or a program reads.
 
 pub mod black_hole;
+pub mod bundle;
 pub mod check;
 pub mod cleaned;
 pub mod cleanup;
@@ -8,6 +9,7 @@ pub mod cluster;
 pub mod document;
 pub mod error;
 pub mod events;
+pub mod joined;
 pub mod ledger;
 pub mod metrics;
 pub mod observed;

@@ -9,7 +9,7 @@ use super::document::{
 use crate::causes::Cause;
 
 /// The widest line that `-q` prints.
-pub(super) const QUIET_WIDTH: usize = 80;
+pub const QUIET_WIDTH: usize = 80;
 
 /// The whole report, one line a thought.
 pub fn diagnosis(document: &Document) -> String {

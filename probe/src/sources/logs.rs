@@ -31,18 +31,39 @@ pub fn read(root: &Path) -> anyhow::Result<Vec<ContainerLog>> {
     Ok(logs)
 }
 
+/// The end of a log as it is, for a person to read.
+#[derive(Debug)]
+pub struct Tail {
+    /// The pod or, outside of containers, the program.
+    pub of: String,
+    pub text: String,
+}
+
+/// The ends of those that [`read`] looks through.
+pub fn tails(root: &Path) -> Vec<Tail> {
+    let files = container_files(root).into_iter().chain(program_files(root));
+    files.filter_map(|(of, path)| Some(Tail { of, text: tail(&under(root, &path)).ok()? })).collect()
+}
+
 fn containers(root: &Path) -> Vec<ContainerLog> {
+    let files = container_files(root).into_iter();
+    let mut logs: Vec<ContainerLog> = files.filter_map(|(of, path)| log(root, of, &path).ok()).collect();
+    logs.sort_by(|one, other| one.of.cmp(&other.of));
+    logs
+}
+
+/// The newest file of each container, and whose it is.
+fn container_files(root: &Path) -> Vec<(String, PathBuf)> {
     let Ok(entries) = fs::read_dir(root.join("var/log/pods")) else { return Vec::new() };
-    let mut logs = Vec::new();
+    let mut files = Vec::new();
     for entry in entries.flatten().take(MOST_PODS) {
         let Ok(pod) = entry.file_name().into_string() else { continue };
         let Some((_, container)) = CONTAINERS.iter().find(|(part, _)| pod.contains(part)) else { continue };
         let newest = newest(&entry.path().join(container));
         let name = pod.split('_').take(2).collect::<Vec<_>>().join("/");
-        logs.extend(newest.and_then(|path| log(root, name, &path).ok()));
+        files.extend(newest.map(|path| (name, path)));
     }
-    logs.sort_by(|one, other| one.of.cmp(&other.of));
-    logs
+    files
 }
 
 /// `N.log`: the runtime counts up with each restart of the container.
@@ -54,9 +75,12 @@ fn newest(folder: &Path) -> Option<PathBuf> {
 }
 
 fn programs(root: &Path) -> impl Iterator<Item = ContainerLog> {
-    PROGRAMS.into_iter().filter_map(move |program| {
-        log(root, program.to_owned(), &root.join("var/log/calico").join(program).join("current")).ok()
-    })
+    program_files(root).filter_map(move |(of, path)| log(root, of, &path).ok())
+}
+
+fn program_files(root: &Path) -> impl Iterator<Item = (String, PathBuf)> {
+    let folder = root.join("var/log/calico");
+    PROGRAMS.into_iter().map(move |program| (program.to_owned(), folder.join(program).join("current")))
 }
 
 fn log(root: &Path, of: String, path: &Path) -> anyhow::Result<ContainerLog> {

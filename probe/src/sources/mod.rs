@@ -18,7 +18,7 @@ pub mod frames;
 mod host_tables;
 pub mod identity;
 pub mod kernel_settings;
-mod logs;
+pub mod logs;
 pub mod namespace;
 pub mod netfilter;
 pub mod netlink;

@@ -94,13 +94,20 @@ fn collect(
     }
 }
 
-/// Writes a sample, all of it or nothing: the file gets its name once it is on the disk, and no file of that name is
-/// lost. Returns how many bytes it has.
-pub fn write_whole(file: &Path, sample: &Sample) -> anyhow::Result<u64> {
+/// Writes a sample as [`write_whole`] does.
+pub fn write_sample(file: &Path, sample: &Sample) -> anyhow::Result<u64> {
+    write_whole(file, |writer| Ok(serde_json::to_writer(writer, sample)?))
+}
+
+/// Writes a file, all of it or nothing: it gets its name once it is on the disk, and no file of that name is lost.
+/// Returns how many bytes it has.
+pub fn write_whole(
+    file: &Path,
+    write: impl FnOnce(&mut BufWriter<tempfile::NamedTempFile>) -> io::Result<()>,
+) -> anyhow::Result<u64> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let unnamed = tempfile::NamedTempFile::new_in(folder)?;
-    let mut writer = BufWriter::new(unnamed);
-    serde_json::to_writer(&mut writer, sample)?;
+    let mut writer = BufWriter::new(tempfile::NamedTempFile::new_in(folder)?);
+    write(&mut writer)?;
     let unnamed = writer.into_inner()?;
     unnamed.as_file().sync_all()?;
     let bytes = unnamed.as_file().metadata()?.len();

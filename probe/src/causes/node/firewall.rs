@@ -124,34 +124,71 @@ pub fn of_other_networks(model: &Model<'_>) -> BTreeMap<&'static str, BTreeSet<S
     found
 }
 
-/// Whether encapsulated packets of every peer come in.
-fn tunnel(model: &Model<'_>, firewall: &Firewall<'_>) -> Option<Finding> {
-    model.needs_tunnel()?;
-    let own = model.own_address()?;
-    let uplink = model.sample.addresses.iter().find(|local| local.address == own)?.link;
-    let arriving = |peer, connection| {
+/// Encapsulated packets of other nodes, as they arrive at this one.
+struct Arrivals<'a, 'f> {
+    model: &'f Model<'a>,
+    firewall: &'f Firewall<'a>,
+    own: Ipv4Addr,
+    uplink: u32,
+}
+
+impl<'a, 'f> Arrivals<'a, 'f> {
+    /// Absent where no tunnel is needed, or nobody tells this node's address.
+    fn of(model: &'f Model<'a>, firewall: &'f Firewall<'a>) -> Option<Self> {
+        model.needs_tunnel()?;
+        let own = model.own_address()?;
+        let uplink = model.sample.addresses.iter().find(|local| local.address == own)?.link;
+        Some(Self { model, firewall, own, uplink })
+    }
+
+    /// The nodes that they come from.
+    fn peers(&self) -> impl Iterator<Item = Ipv4Addr> {
+        let behind_tunnel: BTreeSet<Ipv4Addr> = tunnel_next_hops(self.model).collect();
+        self.model.peers().filter(move |peer| behind_tunnel.contains(peer) && is_node(self.model, *peer))
+    }
+
+    fn fate(&self, peer: Ipv4Addr, connection: ConnectionState) -> Fate<'a> {
         let packet = Packet {
             source: peer,
-            destination: own,
+            destination: self.own,
             protocol: IPIP,
             transport: Transport::Unknown,
-            input: device(model, uplink),
+            input: device(self.model, self.uplink),
             output: Device::Absent,
             mark: UNMARKED,
             connection: Some(connection),
         };
-        lost(firewall, model, NetfilterHook::Input, &packet)
-    };
-    let refused: Vec<(Ipv4Addr, Stop<'_>)> = model
+        fate(self.firewall, self.model, NetfilterHook::Input, &packet)
+    }
+}
+
+/// The peers that are not in Felix' set of hosts and whose encapsulated packets come in for certain all the same; none
+/// where the rules were not read.
+pub fn admitted_peers(model: &Model<'_>) -> BTreeSet<Ipv4Addr> {
+    let Some(sets) = model.sample.rule_sets.known() else { return BTreeSet::new() };
+    let firewall = Firewall::new(sets);
+    let Some(arrivals) = Arrivals::of(model, &firewall) else { return BTreeSet::new() };
+    let hosts = model.sample.sets.hosts.known().map_or(&[][..], Vec::as_slice);
+    let is_absent = |peer: &Ipv4Addr| !hosts.iter().any(|host| host.contains(peer));
+    let passes = |peer: &Ipv4Addr| matches!(arrivals.fate(*peer, ConnectionState::New), Fate::Passes);
+    arrivals.peers().filter(is_absent).filter(passes).collect()
+}
+
+/// Whether encapsulated packets of every peer come in.
+fn tunnel(model: &Model<'_>, firewall: &Firewall<'_>) -> Option<Finding> {
+    let arrivals = Arrivals::of(model, firewall)?;
+    let refused: Vec<(Ipv4Addr, Stop<'_>)> = arrivals
         .peers()
-        .filter(|peer| is_behind_tunnel(model, *peer) && is_node(model, *peer))
-        .filter_map(|peer| Some((peer, arriving(peer, ConnectionState::New)?)))
+        .filter_map(|peer| match arrivals.fate(peer, ConnectionState::New) {
+            Fate::Lost(stop) => Some((peer, stop)),
+            Fate::Passes | Fate::Undecided => None,
+        })
         .collect();
     let (first, stop) = refused.first()?;
     let peers: Vec<String> = refused.iter().take(MOST_NAMED).map(|(peer, _)| peer.to_string()).collect();
     let whose = if refused.len() == 1 { peers[0].clone() } else { format!("{} peers", refused.len()) };
     // Connection tracking knows the peer's packets as answers for a while after this node has sent to it.
-    let answers_pass = arriving(*first, ConnectionState::Established).is_none();
+    let answers_pass = !matches!(arrivals.fate(*first, ConnectionState::Established), Fate::Lost(_));
     let until = if answers_pass { ", unless this node sent to them first" } else { "" };
     let summary = format!("encapsulated packets of {whose} are dropped where they arrive{until}");
     let mut found = finding(Cause::IpipNotAllowed, SubjectKind::Peer, first.to_string(), summary)
@@ -174,9 +211,13 @@ fn tunnel(model: &Model<'_>, firewall: &Firewall<'_>) -> Option<Finding> {
 }
 
 fn felix_anew(model: &Model<'_>) -> String {
+    felix_anew_on(&model.node_name())
+}
+
+/// What makes Felix write a node's rules and sets again.
+pub fn felix_anew_on(node: &str) -> String {
     format!(
-        "kubectl -n kube-system delete pod -l k8s-app=calico-node --field-selector spec.nodeName={}   # Felix writes its rules again",
-        model.node_name()
+        "kubectl -n kube-system delete pod -l k8s-app=calico-node --field-selector spec.nodeName={node}   # Felix writes its rules again"
     )
 }
 
@@ -186,10 +227,10 @@ fn is_node(model: &Model<'_>, peer: Ipv4Addr) -> bool {
     hosts.iter().any(|host| host.contains(&peer)) || is_vouched_for(model, peer)
 }
 
-/// Whether a block's route leads to the peer through `tunl0`.
-fn is_behind_tunnel(model: &Model<'_>, peer: Ipv4Addr) -> bool {
-    let mut tunnelled = model.remote_blocks().iter().filter(|block| block.tunnelled);
-    tunnelled.any(|block| block.route.hops.iter().any(|hop| hop.gateway == Some(peer)))
+/// The nodes that blocks' routes lead to through `tunl0`.
+fn tunnel_next_hops(model: &Model<'_>) -> impl Iterator<Item = Ipv4Addr> {
+    let tunnelled = model.remote_blocks().iter().filter(|block| block.tunnelled);
+    tunnelled.flat_map(|block| &block.route.hops).filter_map(|hop| hop.gateway)
 }
 
 /// Whether the last word over what pods send is a policy that drops it. What Calico's own chains deny is meant so.
@@ -241,6 +282,35 @@ fn device<'a>(model: &Model<'a>, index: u32) -> Device<'a> {
     model.link(index).map_or(Device::Unknown, |link| Device::Known { index, name: &link.name })
 }
 
+/// What becomes of a packet at a hook.
+enum Fate<'a> {
+    Passes,
+    /// At this place, for certain.
+    Lost(Stop<'a>),
+    Undecided,
+}
+
+fn fate<'a>(
+    firewall: &Firewall<'a>,
+    model: &Model<'_>,
+    hook: NetfilterHook,
+    packet: &Packet<'_>,
+) -> Fate<'a> {
+    let entering = Packet { output: Device::Absent, ..packet.clone() };
+    let entered = firewall.walk(model, NetfilterHook::Prerouting, &entering);
+    let walk = firewall.walk(model, hook, &Packet { mark: entered.mark, ..packet.clone() });
+    if !walk.complete || !entered.passes {
+        return Fate::Undecided;
+    }
+    if walk.passes && entered.complete && entered.stops.is_empty() && walk.stops.is_empty() {
+        return Fate::Passes;
+    }
+    match <[Stop<'a>; 1]>::try_from(walk.stops) {
+        Ok([stop]) if !walk.passes => Fate::Lost(stop),
+        _ => Fate::Undecided,
+    }
+}
+
 /// The only place at which a packet that enters by a device is lost at a hook, where it is lost for certain.
 fn lost<'a>(
     firewall: &Firewall<'a>,
@@ -248,11 +318,8 @@ fn lost<'a>(
     hook: NetfilterHook,
     packet: &Packet<'_>,
 ) -> Option<Stop<'a>> {
-    let entering = Packet { output: Device::Absent, ..packet.clone() };
-    let entered = firewall.walk(model, NetfilterHook::Prerouting, &entering);
-    let walk = firewall.walk(model, hook, &Packet { mark: entered.mark, ..packet.clone() });
-    if walk.passes || !walk.complete || !entered.passes {
-        return None;
+    match fate(firewall, model, hook, packet) {
+        Fate::Lost(stop) => Some(stop),
+        Fate::Passes | Fate::Undecided => None,
     }
-    <[Stop<'a>; 1]>::try_from(walk.stops).ok().map(|[stop]| stop)
 }

@@ -21,6 +21,7 @@ mod tunnel;
 mod uplink;
 
 pub use explain::explain;
+pub use firewall::{admitted_peers, felix_anew_on};
 pub use interfaces::has_errors;
 pub use names::short_name;
 pub use outputs::{is_enough, wanted};
