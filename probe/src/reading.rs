@@ -120,6 +120,7 @@ pub enum DropPlace {
     Node,
     /// In a namespace other than the node's.
     InsideAPod,
+    #[serde(other)]
     Unknown,
 }
 

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
 use crate::{
     causes::Cause,
@@ -46,16 +46,25 @@ pub struct BlackHole {
     pub opened: String,
     /// Absent while it is open.
     pub closed: Option<String>,
-    /// Absent where packets are lost and nothing proves why.
+    /// Absent where packets are lost and nothing proves why, and where a newer daemon names one that is not known here.
+    #[serde(default, deserialize_with = "if_understood")]
     pub cause: Option<Cause>,
     pub subject: Subject,
+    #[serde(default, deserialize_with = "if_understood")]
     pub place: Option<Place>,
     /// One sentence without a full stop.
     pub summary: String,
     /// Segments lost since it opened; a lower bound.
     pub packets: u64,
     /// The whole finding, where there is a cause.
+    #[serde(default, deserialize_with = "if_understood")]
     pub finding: Option<Finding>,
+}
+
+/// Nothing in the place of what a newer version says in words that this one does not know.
+fn if_understood<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
+    let said = Option::<serde_json::Value>::deserialize(from)?;
+    Ok(said.and_then(|said| serde_json::from_value(said).ok()))
 }
 
 /// Encapsulated packets between this node and a peer since the daemon started, in segments.
@@ -81,6 +90,9 @@ impl PeerTraffic {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Traffic {
     pub schema_version: u32,
+    /// Of caliprobe; empty where a daemon of 0.1.0 does not say it.
+    #[serde(default)]
+    pub version: String,
     /// When the daemon started.
     pub started: String,
     pub time: String,

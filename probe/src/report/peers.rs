@@ -340,6 +340,7 @@ mod tests {
             ..PeerTraffic::of(Ipv4Addr::new(172, 30, 10, last))
         };
         let traffic = Traffic {
+            version: "0.1.0".to_owned(),
             schema_version: 1,
             started: "2026-01-01T00:00:00Z".to_owned(),
             time: "2026-01-01T02:00:00Z".to_owned(),

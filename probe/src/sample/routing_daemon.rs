@@ -32,6 +32,7 @@ pub enum PeerKind {
     /// `Global_…`: a `BGPPeer` resource for every node, such as a route reflector.
     Global,
     #[default]
+    #[serde(other)]
     Other,
 }
 

@@ -138,9 +138,12 @@ async fn api(
         "/v1/black-holes" => {
             let state = knowledge.state();
             let open = &state.black_holes;
-            Some(document(
-                &json!({ "schema_version": SCHEMA_VERSION, "time": state.time, "black_holes": open }),
-            ))
+            Some(document(&json!({
+                "schema_version": SCHEMA_VERSION,
+                "version": state.version,
+                "time": state.time,
+                "black_holes": open,
+            })))
         }
         "/v1/peers" => Some(document(&knowledge.traffic())),
         "/v1/events" => Some(events(journal?).await),

@@ -58,6 +58,7 @@ impl Knowledge {
         let state = &known.state;
         Traffic {
             schema_version: state.schema_version,
+            version: state.version.clone(),
             started: state.started.clone(),
             time: state.time.clone(),
             peers: known.totals.peers(state),

@@ -3,7 +3,7 @@
 use std::{io, path::Path, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
@@ -32,7 +32,7 @@ pub async fn traffic(socket: &Path) -> Fact<Traffic> {
 async fn ask<T: DeserializeOwned>(socket: &Path, page: &str) -> anyhow::Result<T> {
     let answer = tokio::time::timeout(PATIENCE, exchange(socket, page)).await;
     let answer = answer.map_err(|_| anyhow!("the daemon at {} does not answer", socket.display()))??;
-    read(&answer).with_context(|| format!("the daemon at {} answers rubbish", socket.display()))
+    read(&answer).with_context(|| format!("cannot read what the daemon at {} answers", socket.display()))
 }
 
 async fn exchange(socket: &Path, page: &str) -> anyhow::Result<Vec<u8>> {
@@ -59,7 +59,24 @@ fn read<T: DeserializeOwned>(answer: &[u8]) -> anyhow::Result<T> {
         bail!("its answer ends before its body");
     };
     ensure!(response.code == Some(200), "status {}", response.code.unwrap_or_default());
-    Ok(serde_json::from_slice(answer.get(length..).unwrap_or_default())?)
+    let body = answer.get(length..).unwrap_or_default();
+    serde_json::from_slice(body).map_err(|error| unreadable(body, error))
+}
+
+/// The answer of a version that is too far from this one says which it is.
+fn unreadable(body: &[u8], error: serde_json::Error) -> anyhow::Error {
+    #[derive(Deserialize)]
+    struct Stamp {
+        version: String,
+    }
+    const OURS: &str = env!("CARGO_PKG_VERSION");
+    match serde_json::from_slice::<Stamp>(body) {
+        Ok(Stamp { version }) if version != OURS => {
+            let theirs: String = version.chars().filter(char::is_ascii_graphic).take(20).collect();
+            anyhow!("it is caliprobe {theirs} and this is {OURS}; use one version for both ({error})")
+        }
+        _ => error.into(),
+    }
 }
 
 #[cfg(test)]
@@ -67,10 +84,15 @@ mod tests {
     use std::sync::Arc;
 
     use proptest::prelude::*;
+    use serde_json::{Value, json};
     use tokio::{net::UnixListener, sync::watch};
 
     use super::*;
-    use crate::serving::{self, Settings};
+    use crate::{
+        causes::Cause,
+        reading::DropPlace,
+        serving::{self, Settings},
+    };
 
     #[tokio::test]
     async fn the_daemons_own_answers_are_read() {
@@ -93,6 +115,84 @@ mod tests {
         let _never_accepts = UnixListener::bind(&socket).unwrap();
         let silent = state(&socket).await;
         assert!(silent.absent().unwrap().contains("does not answer"), "{silent:?}");
+    }
+
+    /// What a daemon of 0.1.0 said on a node with an open black hole.
+    const STATE_OF_0_1: &str = include_str!("../../tests/api/0.1.0/state.json");
+    const PEERS_OF_0_1: &str = include_str!("../../tests/api/0.1.0/peers.json");
+
+    fn answer(body: &str) -> Vec<u8> {
+        format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{body}").into_bytes()
+    }
+
+    fn assert_is_understood(state: &State) {
+        assert_eq!(state.node.name, "paas-188");
+        assert_eq!(state.sessions.known().map(Vec::len), Some(3));
+        assert_eq!(state.tunnel.known().map(|link| link.mtu), Some(1480));
+        assert!(state.reading.peers.iter().any(|peer| peer.encapsulated.segments > 0));
+        assert!(state.reading.drops_counted);
+        assert_eq!(state.health.covered, 5);
+        let [open] = &state.black_holes[..] else { panic!("{:?}", state.black_holes) };
+        assert!(open.packets > 0 && !open.summary.is_empty());
+    }
+
+    #[test]
+    fn what_an_older_daemon_said_is_still_read() {
+        let state: State = read(&answer(STATE_OF_0_1)).unwrap();
+        assert_is_understood(&state);
+        assert_eq!(state.black_holes[0].cause, Some(Cause::BlockRouteUnreachable));
+        assert!(state.black_holes[0].finding.is_some());
+        let traffic: Traffic = read(&answer(PEERS_OF_0_1)).unwrap();
+        assert_eq!((traffic.schema_version, traffic.version.as_str()), (1, ""));
+        assert!(traffic.peers.iter().any(|peer| peer.encapsulated > 0 && peer.last_heard.is_some()));
+    }
+
+    /// Adds what may be added: fields everywhere, and values where there is a word for those that are not known.
+    fn of_a_newer_version(value: &mut Value) {
+        match value {
+            Value::Object(object) => {
+                object.values_mut().for_each(of_a_newer_version);
+                let is_fact =
+                    object.len() == 1 && ["known", "absent"].iter().any(|key| object.contains_key(*key));
+                if !is_fact {
+                    object.insert("added_later".to_owned(), json!("in 0.2.0"));
+                }
+                for key in ["cause", "place", "kind"] {
+                    let is_subject = object.contains_key("value");
+                    if let Some(value) = object.get_mut(key).filter(|value| value.is_string() && !is_subject)
+                    {
+                        *value = json!("named-later");
+                    }
+                }
+            }
+            Value::Array(values) => values.iter_mut().for_each(of_a_newer_version),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn what_a_newer_daemon_adds_is_left_out_and_the_rest_is_read() {
+        let mut state: Value = serde_json::from_str(STATE_OF_0_1).unwrap();
+        of_a_newer_version(&mut state);
+        let state: State = read(&answer(&state.to_string())).unwrap();
+        assert_is_understood(&state);
+        assert_eq!(state.black_holes[0].cause, None, "it is not known here");
+        assert!(state.reading.drops.iter().all(|drop| drop.place == DropPlace::Unknown));
+        let mut traffic: Value = serde_json::from_str(PEERS_OF_0_1).unwrap();
+        of_a_newer_version(&mut traffic);
+        assert_eq!(read::<Traffic>(&answer(&traffic.to_string())).unwrap().peers.len(), 3);
+    }
+
+    #[test]
+    fn a_daemon_that_is_not_understood_is_named_with_both_versions() {
+        let far = read::<State>(&answer(r#"{"schema_version":9,"version":"9.0.0","node":"paas-188"}"#))
+            .unwrap_err();
+        let ours = env!("CARGO_PKG_VERSION");
+        assert!(
+            far.to_string()
+                .starts_with(&format!("it is caliprobe 9.0.0 and this is {ours}; use one version")),
+            "{far}"
+        );
     }
 
     #[test]
