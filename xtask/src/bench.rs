@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what each kernel program costs on this machine's kernel, what it costs to answer a scraper, to
-//! save and read a large snapshot, and to hold 500 nodes against each other, and what the daemon takes on a large node.
+//! save and read a large snapshot, and to hold 500 nodes against each other, and what the daemon and the commands take
+//! on a large node.
 
 use std::process::ExitCode;
 
@@ -19,7 +20,9 @@ pub fn run() -> Result<ExitCode> {
         println!();
     }
     let daemon = run_as_root("daemon", &[])?;
-    Ok(if programs && daemon { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    println!();
+    let commands = run_as_root("commands", &[])?;
+    Ok(if programs && daemon && commands { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Whether it could measure.

@@ -39,7 +39,8 @@ pub fn built(build: &mut Command, name: &str) -> Result<PathBuf> {
     found(&messages(build)?, name)
 }
 
-fn messages(build: &mut Command) -> Result<String> {
+/// Runs one of cargo's builds, and returns what it says for programs.
+pub fn messages(build: &mut Command) -> Result<String> {
     let output = build
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit())
@@ -51,7 +52,8 @@ fn messages(build: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).context("cargo's messages are not UTF-8")
 }
 
-fn found(messages: &str, name: &str) -> Result<PathBuf> {
+/// The executable of that name, by these messages.
+pub fn found(messages: &str, name: &str) -> Result<PathBuf> {
     executable(messages, name).with_context(|| format!("cargo built no {name}"))
 }
 

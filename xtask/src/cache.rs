@@ -39,6 +39,11 @@ impl Cache {
         self.root.join(package)
     }
 
+    /// An installed Debian of that name, for tests of packages.
+    pub fn debian(&self, suite: &str) -> PathBuf {
+        self.root.join(format!("debian-{suite}"))
+    }
+
     /// The package lists of one Debian suite that the machine itself does not use.
     pub fn suite(&self, suite: &str) -> PathBuf {
         self.root.join("apt").join(suite)

@@ -26,7 +26,7 @@ impl Packages {
     }
 
     pub fn of_suite(cache: &Cache, suite: &str) -> Result<Self> {
-        let mirror = debian_mirror()?;
+        let mirror = mirror()?;
         ensure!(
             Path::new(DEBIAN_KEYRING).is_file(),
             "{DEBIAN_KEYRING} is missing: apt-get install debian-archive-keyring"
@@ -99,7 +99,7 @@ impl Packages {
 }
 
 /// The mirror that this machine takes Debian from, as its own package lists tell, or `$CALIPROBE_DEBIAN_MIRROR`.
-fn debian_mirror() -> Result<String> {
+pub fn mirror() -> Result<String> {
     if let Ok(mirror) = std::env::var("CALIPROBE_DEBIAN_MIRROR") {
         return Ok(mirror);
     }

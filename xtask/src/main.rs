@@ -9,6 +9,7 @@ use crate::{
     cache::Cache,
     cases::CasesArguments,
     demo::DemoArguments,
+    dist::DistArguments,
     fuzz::FuzzArguments,
     guest::Guest,
     kernels::{Kernel, Selection, Series},
@@ -26,6 +27,7 @@ mod command;
 mod counts;
 mod debian;
 mod demo;
+mod dist;
 mod docs;
 mod fuzz;
 mod guest;
@@ -60,6 +62,8 @@ enum Task {
     Cases(CasesArguments),
     /// Writes what is generated from the code: docs/metrics.md
     Docs,
+    /// Makes what is handed out, into target/dist: a static program, an archive, packages, an image
+    Dist(DistArguments),
     /// Measures what each kernel program costs over an empty one
     Bench,
     /// Reads and judges snapshots and plans that are changed at random
@@ -100,6 +104,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test(arguments) => test::run(&arguments),
         Task::Cases(arguments) => cases::run(&arguments),
         Task::Docs => docs::run(),
+        Task::Dist(arguments) => dist::run(&arguments),
         Task::Bench => bench::run(),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Lab(arguments) => lab::run(&arguments),

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use crate::{
     bird,
     cache::Cache,
+    command,
     kernels::{Kernel, Series},
     unpacked,
 };
@@ -24,6 +25,29 @@ pub fn run() -> Result<ExitCode> {
     let releases: Vec<&str> = kernels.iter().map(|kernel| kernel.release.as_str()).collect();
     println!("setup: nothing is missing; the lab's kernels are {}", releases.join(" and "));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Sees to it that programs are there that Debian packages under their own names.
+pub fn ensure_programs(names: &[&str]) -> Result<()> {
+    let absent = || names.iter().filter(|name| command::find_program(name).is_none());
+    let packages = apt::Packages::default();
+    let mut wanted = Vec::new();
+    for name in absent() {
+        if packages.version(name)?.is_some() {
+            wanted.push((*name).to_owned());
+        }
+    }
+    if !wanted.is_empty() {
+        apt::install(&wanted)?;
+    }
+    let missing: Vec<&str> = absent().copied().collect();
+    if !missing.is_empty() {
+        bail!(
+            "these have to be installed by hand; Debian has packages of these names: {}",
+            missing.join(", ")
+        );
+    }
+    Ok(())
 }
 
 /// Sees to it that everything is there, and returns the kernels. Says nothing where nothing was missing.

@@ -26,7 +26,7 @@ use crate::{
     sample::Sample,
     sources::{
         logs,
-        saved::{BUNDLE_LIST, BUNDLE_SNAPSHOT},
+        saved::{self, BUNDLE_LIST, BUNDLE_SNAPSHOT},
     },
 };
 
