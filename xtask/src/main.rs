@@ -60,7 +60,7 @@ enum Task {
     Test(TestArguments),
     /// Judges outputs that people showed, and prints case by case what was expected and what was found
     Cases(CasesArguments),
-    /// Writes what is generated from the code: docs/metrics.md
+    /// Writes what is generated from the code: docs/metrics.md, and the outputs that pages show
     Docs,
     /// Makes what is handed out, into target/dist: a static program, an archive, packages, an image
     Dist(DistArguments),
