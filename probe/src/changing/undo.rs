@@ -92,6 +92,8 @@ pub fn put_back(
             at(Boundary::BeforePuttingBack(*step));
             let problem = match steps::put_back(kernel, before) {
                 Ok(()) => None,
+                // What it misses may be what could not be put back just now.
+                Err(NotPutBack::Never(_)) if failed.is_some() => continue,
                 Err(NotPutBack::Never(why)) => Some(why),
                 Err(NotPutBack::NotNow(error)) => {
                     failed.get_or_insert_with(|| format!("{error:#}"));

@@ -228,6 +228,8 @@ fn forget(value: &mut Value) {
         "bridge_id",
         "root_id",
         "phys_port",
+        // A bridge keeps what the least of its former ports could do.
+        "tso_max_size",
     ];
     match value {
         Value::Object(fields) => {
