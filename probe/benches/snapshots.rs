@@ -25,7 +25,9 @@ fn main() {
         "snapshot of 100,000 routes", "s", "budget", "peak MiB", "budget"
     );
     let sample = large_node();
-    let saving = measured(|| drop(saved::write_sample(&path, &sample).expect("it is saved")));
+    let saving = measured(|| {
+        saved::write_sample(&path, &sample).expect("it is saved");
+    });
     line("saved", saving, "");
     drop(sample);
     let reading = measured(|| drop(saved::read(&path).expect("it is read")));

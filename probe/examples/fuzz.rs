@@ -84,8 +84,8 @@ fn of_snapshot(input: &[u8], node: &Sample) -> bool {
     for sample in &samples {
         let (changed, node) = (Model::new(sample), Model::new(node));
         for (before, after) in [(&changed, &node), (&node, &changed), (&changed, &changed)] {
-            let changes = before_after::judge(before, after, None);
-            let document = VerifyDocument::new(before, after, changes, None);
+            let judged = before_after::judge(before, after, None);
+            let document = VerifyDocument::new(before, after, judged, None);
             let _ = (document.text(), serde_json::to_string(&document).expect("JSON"));
         }
         let _ = SnapshotDocument::new(&changed).text();
@@ -196,9 +196,17 @@ fn mutated(seeds: &[Value], random: &mut StdRng) -> Vec<u8> {
 fn change(value: &mut Value, random: &mut StdRng) {
     let mut part = value;
     loop {
-        let stops = random.random_ratio(1, 8);
+        let has_parts = match part {
+            Value::Array(list) => !list.is_empty(),
+            Value::Object(fields) => !fields.is_empty(),
+            _ => false,
+        };
+        if !has_parts || random.random_ratio(1, 8) {
+            *part = another(part, random);
+            return;
+        }
         part = match part {
-            Value::Array(list) if !stops && !list.is_empty() => {
+            Value::Array(list) => {
                 let place = random.random_range(0..list.len());
                 match random.random_range(0..12) {
                     0 => return drop(list.remove(place)),
@@ -207,7 +215,7 @@ fn change(value: &mut Value, random: &mut StdRng) {
                     _ => &mut list[place],
                 }
             }
-            Value::Object(fields) if !stops && !fields.is_empty() => {
+            Value::Object(fields) => {
                 let place = random.random_range(0..fields.len());
                 let name = fields.keys().nth(place).expect("a field").clone();
                 if random.random_ratio(1, 40) {
@@ -216,10 +224,7 @@ fn change(value: &mut Value, random: &mut StdRng) {
                 }
                 fields.get_mut(&name).expect("a field")
             }
-            other => {
-                *other = another(other, random);
-                return;
-            }
+            _ => return,
         };
     }
 }

@@ -108,15 +108,15 @@ fn a_snapshot_that_is_none_is_refused() {
     let pasted = folder.write("pasted", b"default via 10.0.0.1 dev eth0\n10.0.0.0/24 dev eth0 scope link\n");
     is_refused(&["verify", &pasted], &["is no snapshot but pasted outputs"]);
     is_refused(&["verify", &folder.path("missing")], &["missing", "No such file"]);
-    is_refused(&["verify", &folder.0.path().display().to_string()], &["holds"]);
+    is_refused(&["verify", &folder.0.path().display().to_string()], &["it is no sample of caliprobe"]);
 }
 
 #[test]
-fn a_gigabyte_is_refused_unread() {
+fn a_gigabyte_is_refused() {
     let folder = Folder::new();
     let path = folder.path("huge");
     File::create(Path::new(&path)).and_then(|file| file.set_len(1 << 30)).expect("a sparse file");
-    is_refused(&["verify", &path], &["1024 MiB are more than the 256 MiB of an input"]);
+    is_refused(&["verify", &path], &["the input is larger than 256 MiB"]);
     is_refused(&["cleanup", "apply", &path, "--yes"], &["is larger than any plan"]);
 }
 

@@ -200,7 +200,7 @@ fn bash_completes_commands_flags_and_values() {
         text(&bash.wait_with_output().expect("bash ends").stdout)
     };
     assert_eq!(completed(&["caliprobe", "dia"]), "diagnose\n");
-    assert_eq!(completed(&["caliprobe", "diagnose", "--pee"]), "--peer-exec\n");
+    assert_eq!(completed(&["caliprobe", "diagnose", "--peer-e"]), "--peer-exec\n");
     assert_eq!(completed(&["caliprobe", "diagnose", "--protocol", "u"]), "udp\n");
     assert_eq!(completed(&["caliprobe", "snapshot", "sh"]), "show\n");
 }

@@ -222,7 +222,7 @@ fn rules_that_are_not_shown_change_no_verdict() -> Result<()> {
         let is_there = shown.lost_at.as_ref().is_some_and(|place| place.stage == Stage::Netfilter);
         by_rules += usize::from(is_there);
     }
-    assert!(by_rules > 1, "too few recordings of drops by the far end's rules");
+    assert!(by_rules > 0, "no recording of a drop by the far end's rules");
     Ok(())
 }
 

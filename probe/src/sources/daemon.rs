@@ -126,7 +126,7 @@ mod tests {
     }
 
     fn assert_is_understood(state: &State) {
-        assert_eq!(state.node.name, "paas-188");
+        assert_eq!(state.node.name, "guest");
         assert_eq!(state.sessions.known().map(Vec::len), Some(3));
         assert_eq!(state.tunnel.known().map(|link| link.mtu), Some(1480));
         assert!(state.reading.peers.iter().any(|peer| peer.encapsulated.segments > 0));

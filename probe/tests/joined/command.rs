@@ -8,7 +8,10 @@ use std::{
 
 use serde_json::Value;
 
-use super::made_up::{Plan, block, cluster, name};
+use super::{
+    made_up::{Plan, block, name},
+    made_up_nodes,
+};
 
 fn run(arguments: &[&str], paths: &[&Path]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_caliprobe"));
@@ -24,7 +27,7 @@ fn document(paths: &[&Path]) -> (Option<i32>, Value) {
 
 fn saved(plan: Plan) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for sample in cluster(plan) {
+    for sample in made_up_nodes(plan) {
         let file = folder.path().join(format!("{}.json", sample.node.hostname));
         fs::write(file, serde_json::to_vec(&sample).unwrap()).unwrap();
     }
@@ -39,7 +42,7 @@ fn exit_codes_tell_the_verdicts_apart() {
     let one = folder.path().join("node-001.json");
     let (exit, alone) = document(&[&one]);
     assert_eq!((exit, alone["verdict"].as_str()), (Some(3), Some("unknown")));
-    let mut broken = cluster(Plan::mesh(4, 2)).remove(1);
+    let mut broken = made_up_nodes(Plan::mesh(4, 2)).remove(1);
     broken.routes.retain(|route| route.destination != block(3));
     fs::write(&one, serde_json::to_vec(&broken).unwrap()).unwrap();
     let (exit, document) = document(&[folder.path()]);

@@ -9,8 +9,8 @@ use ipnet::Ipv4Net;
 use proptest::prelude::*;
 
 use super::{
-    made_up::{Plan, address, block, cluster, name, pod},
-    said,
+    made_up::{Plan, address, block, name, pod},
+    made_up_nodes, said,
 };
 
 /// What goes wrong on one node, `at`, with another one, `with`.
@@ -63,7 +63,7 @@ impl Fault {
                 (Cause::BlockOwnerConflict, both())
             }
             Self::LeadsElsewhere => {
-                let third = (0..).find(|node| *node != at && *node != with).unwrap();
+                let third = (0..3).find(|node| *node != at && *node != with).unwrap();
                 to(sample, block(with), address(third));
                 (Cause::BlockOwnerConflict, vec![name(at)])
             }
@@ -161,7 +161,7 @@ proptest! {
         apart in 1_u32..5,
     ) {
         let with = (at + apart) % 5;
-        let mut samples = cluster(Plan::mesh(nodes, 3));
+        let mut samples = made_up_nodes(Plan::mesh(nodes, 3));
         let (cause, names) = fault.inject(&mut samples, at, with);
         let said = said(&samples);
         let faults = said.faults();
@@ -179,7 +179,7 @@ proptest! {
 
 #[test]
 fn what_may_be_only_time_is_said_with_the_times() {
-    let mut samples = cluster(Plan::mesh(4, 3));
+    let mut samples = made_up_nodes(Plan::mesh(4, 3));
     samples[1].routes.retain(|route| route.destination != block(2));
     samples[2].time = "2026-01-02T03:24:05Z".to_owned();
     let said = said(&samples);
@@ -189,7 +189,7 @@ fn what_may_be_only_time_is_said_with_the_times() {
 
 #[test]
 fn what_a_person_reads() {
-    let mut samples = cluster(Plan::mesh(40, 3));
+    let mut samples = made_up_nodes(Plan::mesh(40, 3));
     for at in 1..=37 {
         Fault::NotAllowed.inject(&mut samples, at, 0);
     }

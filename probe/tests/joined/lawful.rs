@@ -5,8 +5,8 @@ use ipnet::Ipv4Net;
 use proptest::prelude::*;
 
 use super::{
-    made_up::{self, Plan, address, block, cluster, pod},
-    said,
+    made_up::{self, Plan, address, block, pod},
+    made_up_nodes, said,
 };
 
 fn plans() -> impl Strategy<Value = Plan> {
@@ -25,7 +25,7 @@ proptest! {
 
     #[test]
     fn a_healthy_cluster_has_nothing_to_report(plan in plans()) {
-        let said = said(&cluster(plan));
+        let said = said(&made_up_nodes(plan));
         prop_assert!(said.groups.is_empty(), "{plan:?}: {}", said.words());
         prop_assert!(said.not_seen.is_empty(), "{plan:?}: {:?}", said.not_seen);
     }
@@ -33,7 +33,7 @@ proptest! {
     /// Whatever is left out of a sample, what is not there accuses nobody.
     #[test]
     fn absent_facts_accuse_nobody(plan in plans(), left_out in prop::collection::vec(0_u8..6, 12)) {
-        let mut samples = cluster(plan);
+        let mut samples = made_up_nodes(plan);
         for (sample, what) in samples.iter_mut().zip(left_out) {
             leave_out(sample, what);
         }
@@ -63,7 +63,7 @@ fn leave_out(sample: &mut Sample, what: u8) {
 
 #[test]
 fn a_borrowed_address_is_lawful_where_its_row_is_there() {
-    let mut samples = cluster(Plan::mesh(4, 2));
+    let mut samples = made_up_nodes(Plan::mesh(4, 2));
     // Node 1 has a pod with an address of node 0's block, which it announces as a single address.
     let borrowed = Ipv4Net::from(pod(0, 100));
     let to_pod = samples[1].links.iter().find(|link| link.name.starts_with("cali")).map(|link| link.index);
@@ -83,13 +83,15 @@ fn a_borrowed_address_is_lawful_where_its_row_is_there() {
 
 #[test]
 fn nodes_of_two_clusters_are_not_held_against_each_other() {
-    let mut samples = cluster(Plan::mesh(3, 2));
+    let mut samples = made_up_nodes(Plan::mesh(3, 2));
     // The same pool, names and tunnel addresses in another network.
-    let strangers = serde_json::to_string(&cluster(Plan::mesh(3, 2))).unwrap();
+    let strangers = serde_json::to_string(&made_up_nodes(Plan::mesh(3, 2))).unwrap();
     let strangers = strangers.replace("172.30.", "192.168.").replace("boot-", "another-");
     let mut strangers: Vec<Sample> = serde_json::from_str(&strangers).unwrap();
     // Their addresses in rules are numbers.
-    strangers.iter_mut().for_each(|sample| sample.rule_sets = Fact::Absent("made up without".to_owned()));
+    for sample in &mut strangers {
+        sample.rule_sets = Fact::Absent("made up without".to_owned());
+    }
     samples.extend(strangers);
     let said = said(&samples);
     assert_eq!(said.faults(), [], "{}", said.words());
@@ -99,7 +101,7 @@ fn nodes_of_two_clusters_are_not_held_against_each_other() {
 
 #[test]
 fn the_newer_of_two_looks_at_one_node_is_used() {
-    let mut samples = cluster(Plan::mesh(3, 2));
+    let mut samples = made_up_nodes(Plan::mesh(3, 2));
     let mut old = made_up::sample(Plan::mesh(3, 2), 1);
     old.time = "2026-01-02T01:00:00Z".to_owned();
     old.routes.retain(|route| route.destination != block(2));
@@ -113,7 +115,7 @@ fn the_newer_of_two_looks_at_one_node_is_used() {
 
 #[test]
 fn nodes_that_are_named_and_not_given_are_said() {
-    let samples = cluster(Plan::mesh(5, 1));
+    let samples = made_up_nodes(Plan::mesh(5, 1));
     let said = said(&samples[..3]);
     assert_eq!(said.faults(), [], "{}", said.words());
     assert_eq!(said.not_seen[0].what, "2 of 5 nodes that Felix' sets of hosts name");

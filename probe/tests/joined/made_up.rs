@@ -71,11 +71,6 @@ pub fn name(node: u32) -> String {
     format!("node-{node:03}")
 }
 
-/// All nodes, looked at within one second.
-pub fn cluster(plan: Plan) -> Vec<Sample> {
-    (0..plan.nodes).map(|node| sample(plan, node)).collect()
-}
-
 /// One node.
 pub fn sample(plan: Plan, node: u32) -> Sample {
     let mut sample = Sample {
@@ -216,9 +211,9 @@ fn sysctls(plan: Plan, node: u32) -> Sysctls {
         rp_filter: Some(0),
         proxy_arp: Some(proxy_arp),
     };
-    let plain = ["all", "default", "lo", "eth0", "tunl0"].map(|name| (name.to_owned(), of(false)));
+    let others = ["all", "default", "lo", "eth0", "tunl0"].map(|name| (name.to_owned(), of(false)));
     let pods = (0..plan.pods).map(|number| (pod_device(node, number), of(true)));
-    let interfaces: BTreeMap<String, InterfaceSysctls> = plain.into_iter().chain(pods).collect();
+    let interfaces: BTreeMap<String, InterfaceSysctls> = others.into_iter().chain(pods).collect();
     Sysctls { ip_forward: Some(true), fib_multipath_hash_policy: Some(0), interfaces }
 }
 

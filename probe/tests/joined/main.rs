@@ -1,5 +1,6 @@
 //! `caliprobe cluster PATH…` of clusters that nobody has: healthy ones have nothing to report, and each fault gives
 //! its group alone.
+#![expect(clippy::unwrap_used, reason = "what helps a test may panic as the test itself may")]
 
 mod command;
 mod faults;
@@ -18,10 +19,17 @@ use caliprobe::{
     sample::Sample,
 };
 
+use made_up::Plan;
+
 /// What a cluster comes to.
 struct Said {
     groups: Vec<Group>,
     not_seen: Vec<NotSeen>,
+}
+
+/// All nodes of a cluster, looked at within one second.
+fn made_up_nodes(plan: Plan) -> Vec<Sample> {
+    (0..plan.nodes).map(|node| made_up::sample(plan, node)).collect()
 }
 
 fn said(samples: &[Sample]) -> Said {

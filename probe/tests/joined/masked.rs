@@ -14,8 +14,8 @@ use proptest::prelude::*;
 
 use super::{
     faults::{FAULTS, Fault},
-    made_up::{Plan, cluster, pod},
-    said,
+    made_up::{Plan, pod},
+    made_up_nodes, said,
 };
 
 fn masked(key: &Key, sample: &Sample) -> Sample {
@@ -61,7 +61,7 @@ proptest! {
         at in 0_u32..5,
         apart in 1_u32..5,
     ) {
-        let mut samples = cluster(Plan { rules: 2, ..Plan::mesh(6, 2) });
+        let mut samples = made_up_nodes(Plan { rules: 2, ..Plan::mesh(6, 2) });
         if let Some(fault) = fault {
             Fault::inject(fault, &mut samples, at, (at + apart) % 5);
         }
@@ -84,23 +84,23 @@ proptest! {
 #[test]
 fn nothing_of_before_is_left() {
     let name = "acme-7f3k";
-    let text = serde_json::to_string(&cluster(Plan::mesh(4, 2)).remove(1)).unwrap();
+    let text = serde_json::to_string(&made_up_nodes(Plan::mesh(4, 2)).remove(1)).unwrap();
     let mut sample: Sample = serde_json::from_str(&text.replace("172.30.", "192.168.")).unwrap();
     sample.node.hostname = format!("{name}.corp.example");
     sample.node.calico_node_name = Fact::Known(name.to_owned());
     sample.cni_results = Fact::Known(vec![CniResult {
         namespace: Some("payments".to_owned()),
-        pod: Some(format!("ledger-{name}")),
+        pod: Some(format!("invoices-{name}")),
         container_id: "0123".to_owned(),
         host_interface: Some("cali000000003e8".to_owned()),
         addresses: vec![pod(1, 0)],
         network_namespace: None,
     }]);
-    let why = format!("cannot ask {name} at 192.168.20.1 of payments/ledger-{name}, by Mesh_192_168_10_2");
+    let why = format!("cannot ask {name} at 192.168.20.1 of payments/invoices-{name}, by Mesh_192_168_10_2");
     sample.control_plane.processes = Fact::Absent(why);
     for key in 0_u8..8 {
         let text = serde_json::to_string(&masked(&Key::new([key; 16]), &sample)).unwrap();
-        for before in [name, "payments", "ledger", "10.200.0.129", "cali000000003e8"] {
+        for before in [name, "payments", "invoices", "10.200.0.129", "cali000000003e8"] {
             assert!(!text.contains(before), "{before} in {text}");
         }
         for address in ["192.168.10.1", "192.168.20.1", "192.168.10.2", "192_168_10_1", "192_168_10_2"] {
