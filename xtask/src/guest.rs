@@ -139,8 +139,19 @@ impl Machine {
         let mut qemu = tethered("qemu-system-x86_64");
         qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         // KVM is left alone: nested, it does not start every kernel. Without cmpxchg16b because QEMU 7.2's
-        // emulation of it corrupts the slab allocator of kernels from 6.12 on.
-        qemu.args(["-accel", "tcg", "-cpu", "qemu64,-cx16", "-smp", "2", "-m", &format!("{MEMORY_MIB}M")]);
+        // emulation of it corrupts the slab allocator of kernels from 6.12 on. Its processors take turns, because a
+        // jump label that one patches while another runs it ends in an int3 that the kernel does not expect: opening
+        // a packet socket switches the one of time stamps (net/core/dev.c).
+        qemu.args([
+            "-accel",
+            "tcg,thread=single",
+            "-cpu",
+            "qemu64,-cx16",
+            "-smp",
+            "2",
+            "-m",
+            &format!("{MEMORY_MIB}M"),
+        ]);
         qemu.args(["-object", &format!("memory-backend-memfd,id=memory,size={MEMORY_MIB}M,share=on")]);
         qemu.args(["-numa", "node,memdev=memory"]);
         qemu.arg("-chardev").arg(joined("socket,id=host,path=", self.file(FILES_SOCKET)));
